@@ -1,0 +1,60 @@
+"""Every error AttrCloak raises on purpose.
+
+    AttrCloakError                 anything below; the command line prints it and exits 1
+    ├── InvalidInput               data that cannot be used, with every problem found listed
+    │   ├── UnknownCell            an eraser meets a combination of classes it was not fitted on
+    │   └── UnreadableFile         a file that is empty, cut short, of another kind or unsafe to open
+    ├── InvalidSettings            a setting out of range or unknown, with the nearest known one
+    ├── DataNotFound               a data set that none of its sources could supply
+    ├── MissingExtra               an optional dependency that is not installed
+    └── NotSupported               a combination that would give a wrong answer, so it is refused
+
+A message says what, where, how many, and the next step.
+"""
+
+from collections.abc import Sequence
+
+
+class AttrCloakError(Exception):
+    """The root of every error raised on purpose."""
+
+
+class InvalidInput(AttrCloakError):
+    """Data that cannot be used. ``problems`` holds every problem found, not only the first."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class UnknownCell(InvalidInput):
+    """An eraser was given users of a combination of classes it has no map for."""
+
+
+class UnreadableFile(InvalidInput):
+    """A file that is missing, empty, cut short, of another kind, or unsafe to open."""
+
+
+class InvalidSettings(AttrCloakError):
+    """A setting out of its range, or a name that is not known."""
+
+
+class DataNotFound(AttrCloakError):
+    """A data set could not be had from any of its sources; the message lists what was tried."""
+
+
+class MissingExtra(AttrCloakError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'attrcloak[{extra}]'")
+
+
+class NotSupported(AttrCloakError):
+    """A combination of model, method and setting that would give a wrong answer."""
+
+
+def raise_if(problems: Sequence[str]) -> None:
+    """Raise one InvalidInput that lists all ``problems``, or return when there are none."""
+    if problems:
+        raise InvalidInput(problems)

@@ -1,0 +1,119 @@
+"""Which combination of classes a user belongs to: the cell, the unit everything is computed per."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.errors import InvalidInput, UnknownCell
+
+NOT_MARKED = -1
+"""The class code of an attribute that is unknown, or that the user did not ask to have removed."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellKey:
+    """The cells of a table, one row a cell.
+
+    A cell is one combination of classes over all attributes, with "unknown or not marked" (-1) as a class of its
+    own. A user is in exactly one cell; users in the cell of all -1 asked for nothing and never move.
+
+    Attributes:
+        attributes: names of the A attributes, in order.
+        classes: for each attribute the names of its classes; a code is an index into them.
+        combinations: (C, A) class codes, each -1 or in [0, len(classes[a])), rows unique and sorted.
+    """
+
+    attributes: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    combinations: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        problems = []
+        combinations = np.ascontiguousarray(self.combinations, dtype=np.int32)
+        if combinations.ndim != 2 or combinations.shape[1] != len(self.attributes):
+            problems.append(f"combinations have shape {combinations.shape}, expected (cells, {len(self.attributes)})")
+        elif len(np.unique(combinations, axis=0)) != len(combinations):
+            problems.append("the same combination of classes is listed twice")
+        if len(self.classes) != len(self.attributes):
+            problems.append(f"{len(self.classes)} lists of classes for {len(self.attributes)} attributes")
+        if problems:
+            raise InvalidInput(problems)
+        combinations.setflags(write=False)
+        object.__setattr__(self, "combinations", combinations)
+
+    @classmethod
+    def of(
+        cls, attributes: Sequence[str], classes: Sequence[Sequence[str]], codes: NDArray[np.integer]
+    ) -> tuple["CellKey", NDArray[np.int32]]:
+        """Build the key of the cells that occur, and each user's cell.
+
+        Args:
+            attributes: names of the A attributes.
+            classes: class names of each attribute.
+            codes: (n, A) class code of each user, -1 where unknown or not marked.
+
+        Returns:
+            The key, and (n,) the cell of each user in [0, C).
+        """
+        combinations, cells = np.unique(np.asarray(codes, dtype=np.int32), axis=0, return_inverse=True)
+        key = cls(tuple(attributes), tuple(tuple(names) for names in classes), combinations)
+        return key, cells.reshape(-1).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.combinations)
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Number of classes K_j of each attribute."""
+        return tuple(len(names) for names in self.classes)
+
+    @cached_property
+    def unmarked(self) -> NDArray[np.bool_]:
+        """(C,) True for the cell in which no attribute is marked (at most one)."""
+        return (self.combinations == NOT_MARKED).all(axis=1)
+
+    def same_meaning(self, other: "CellKey") -> bool:
+        """Whether codes mean the same in both keys (attributes and class names agree, in order)."""
+        return self.attributes == other.attributes and self.classes == other.classes
+
+    def locate(self, codes: NDArray[np.integer]) -> NDArray[np.int32]:
+        """The cell of each user, for codes that mean the same as this key's.
+
+        Args:
+            codes: (n, A) class codes, -1 where unknown or not marked. Users with no mark need no cell in the key.
+
+        Returns:
+            (n,) cell of each user in [0, C), or -1 for users with no mark where the key has no such cell.
+
+        Raises:
+            UnknownCell: a combination is not in the key; the message names it and counts its users.
+        """
+        wanted, inverse = np.unique(np.asarray(codes, dtype=np.int32), axis=0, return_inverse=True)
+        known = {tuple(row): cell for cell, row in enumerate(self.combinations.tolist())}
+        found = np.array([known.get(tuple(row), -1) for row in wanted.tolist()], dtype=np.int32)
+        inverse = inverse.reshape(-1)
+        counts = np.bincount(inverse, minlength=len(wanted))
+        missing = [
+            f"{self.describe(row)} ({count} {'user' if count == 1 else 'users'})"
+            for row, cell, count in zip(wanted, found, counts, strict=True)
+            if cell < 0 and (row != NOT_MARKED).any()
+        ]
+        if missing:
+            raise UnknownCell(
+                f"{len(missing)} combinations of classes were not seen when the eraser was fitted: "
+                + ", ".join(missing[:5])
+                + (", ..." if len(missing) > 5 else "")
+                + ". Refit with these users, or merge their classes into ones that were seen."
+            )
+        return found[inverse]
+
+    def describe(self, combination: Sequence[int] | NDArray[np.integer]) -> str:
+        """A combination in words, for messages: ``gender=F, age=25-34, occupation=–``."""
+        parts = (
+            f"{attribute}={'–' if code == NOT_MARKED else names[int(code)]}"
+            for attribute, names, code in zip(self.attributes, self.classes, combination, strict=True)
+        )
+        return ", ".join(parts)

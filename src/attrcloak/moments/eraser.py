@@ -1,0 +1,181 @@
+"""The result of unlearning in moment space: one affine map a cell."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
+from attrcloak.moments.cell_key import CellKey
+from attrcloak.moments.cell_moments import ROWS_PER_CHUNK, Matrix
+
+SCHEMA = "attrcloak.eraser/1"
+
+Scaling = Literal["none", "unit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Eraser:
+    """x -> M_c x + t_c for every user of cell c. **A secret**: a lone user's cell gives that user's vector away, and the
+    null draw of an exact map gives labels away. Keep it like a key.
+
+    Attributes:
+        key: what the C cells mean.
+        matrices: (C, d, d) M_c, float64.
+        offsets: (C, d) t_c, float64.
+        scaling: "unit" when every vector is brought to one common length before the map; the caller of ``apply`` does
+            that, because lengths belong to the table's owner.
+        common_length: that length, when ``scaling`` is "unit".
+        provenance: method, settings, versions and the fingerprint of the table it was fitted on, as text.
+    """
+
+    key: CellKey
+    matrices: Matrix
+    offsets: Matrix
+    scaling: Scaling = "none"
+    common_length: float = 1.0
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        cells, d = len(self.key), self.offsets.shape[-1]
+        if self.matrices.shape != (cells, d, d) or self.offsets.shape != (cells, d):
+            raise InvalidInput(
+                f"an eraser of {cells} cells needs matrices (cells, d, d) and offsets (cells, d), "
+                f"not {self.matrices.shape} and {self.offsets.shape}"
+            )
+        if not (np.isfinite(self.matrices).all() and np.isfinite(self.offsets).all()):
+            raise InvalidInput("the eraser holds NaN or infinity; the solver diverged, so fit it again with smaller steps")
+        matrices, offsets = self.matrices.copy(), self.offsets.copy()
+        matrices[self.key.unmarked], offsets[self.key.unmarked] = np.eye(d), 0.0
+        matrices.setflags(write=False)
+        offsets.setflags(write=False)
+        object.__setattr__(self, "matrices", matrices)
+        object.__setattr__(self, "offsets", offsets)
+
+    @classmethod
+    def identity(cls, key: CellKey, dim: int) -> "Eraser":
+        """The eraser that moves nobody."""
+        return cls(key, np.tile(np.eye(dim), (len(key), 1, 1)), np.zeros((len(key), dim)))
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions d."""
+        return int(self.offsets.shape[1])
+
+    def locate(self, codes: NDArray[np.integer]) -> NDArray[np.int32]:
+        """(n,) cell of each user by class codes (n, A); see ``CellKey.locate``."""
+        return self.key.locate(codes)
+
+    def apply(self, vectors: NDArray[np.floating], cells: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Move every user by the map of its cell.
+
+        Args:
+            vectors: (n, d) in any float type, already scaled where ``scaling`` says so. Not changed.
+            cells: (n,) cell of each user in [0, C), or -1 for users who asked for nothing.
+
+        Returns:
+            (n, d) new vectors of the same type. Users who asked for nothing are bit-identical.
+
+        Raises:
+            InvalidInput: the table has another number of dimensions than the eraser.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise InvalidInput(f"the eraser is for {self.dim} dimensions, the vectors have shape {vectors.shape}")
+        moved = np.array(vectors)
+        stays = np.append(self.key.unmarked, True)  # index -1 reads the last entry
+        for start in range(0, len(vectors), ROWS_PER_CHUNK):
+            chunk_cells = np.asarray(cells[start : start + ROWS_PER_CHUNK])
+            order = np.argsort(chunk_cells, kind="stable")
+            occurring, first = np.unique(chunk_cells[order], return_index=True)
+            for cell, rows in zip(occurring.tolist(), np.split(order, first[1:]), strict=True):
+                if not stays[cell]:
+                    block = vectors[start + rows].astype(np.float64)
+                    moved[start + rows] = (block @ self.matrices[cell].T + self.offsets[cell]).astype(vectors.dtype)
+        return moved
+
+    def compose(self, after: "Eraser") -> "Eraser":
+        """The eraser that applies this one and then ``after`` (same cells, no scaling in between)."""
+        if not self.key.same_meaning(after.key) or not np.array_equal(self.key.combinations, after.key.combinations):
+            raise InvalidInput("these erasers have different cells and cannot be composed")
+        if after.scaling != "none":
+            raise NotSupported("the second eraser scales vectors first, so the two are not one affine map")
+        matrices = after.matrices @ self.matrices
+        offsets = np.einsum("cij,cj->ci", after.matrices, self.offsets) + after.offsets
+        return replace(self, matrices=matrices, offsets=offsets, provenance={**self.provenance, **after.provenance})
+
+    def inverse(self) -> "Eraser":
+        """The eraser that undoes the maps. The lengths lost to ``scaling`` are not in here; keep them apart.
+
+        Raises:
+            NotSupported: a cell's map has no inverse (LEACE projects), so undo needs the original rows.
+        """
+        singular = [c for c, m in enumerate(self.matrices) if np.linalg.cond(m) > 1e12]
+        if singular:
+            raise NotSupported(
+                f"the maps of {len(singular)} cells have no inverse (first: {self.key.describe(self.key.combinations[singular[0]])}); "
+                "to undo them the original vectors are needed"
+            )
+        matrices = np.linalg.inv(self.matrices)
+        offsets = -np.einsum("cij,cj->ci", matrices, self.offsets)
+        return replace(self, matrices=matrices, offsets=offsets, scaling="none")
+
+    def save(self, path: Path | str) -> None:
+        """Write to safetensors, whole or not at all, readable by the owner only, with schema and a note that it is secret."""
+        from safetensors.numpy import save
+
+        header = {
+            "schema": SCHEMA,
+            "secret": "keep like a key: cells with one user give that user's vector away",
+            "attributes": json.dumps(list(self.key.attributes)),
+            "classes": json.dumps([list(names) for names in self.key.classes]),
+            "scaling": self.scaling,
+            "common_length": repr(self.common_length),
+            "provenance": json.dumps(dict(self.provenance)),
+        }
+        tensors = {"combinations": self.key.combinations, "matrices": self.matrices, "offsets": self.offsets}
+        content = save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata=header)
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Eraser":
+        """Read what ``save`` wrote.
+
+        Raises:
+            UnreadableFile: the file is missing, cut short, or not an eraser of a schema this version knows.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = file.metadata() or {}
+                if header.get("schema") != SCHEMA:
+                    raise UnreadableFile(f"{path} is not an eraser ({SCHEMA}); its schema is {header.get('schema')!r}")
+                arrays = {name: file.get_tensor(name) for name in ("combinations", "matrices", "offsets")}
+        except (SafetensorError, OSError) as error:
+            raise UnreadableFile(f"{path} cannot be read as an eraser: {error}") from error
+        classes = tuple(tuple(names) for names in json.loads(header["classes"]))
+        key = CellKey(tuple(json.loads(header["attributes"])), classes, arrays["combinations"])
+        scaling: Scaling = "unit" if header["scaling"] == "unit" else "none"
+        return cls(
+            key,
+            arrays["matrices"],
+            arrays["offsets"],
+            scaling,
+            float(header["common_length"]),
+            json.loads(header["provenance"]),
+        )
