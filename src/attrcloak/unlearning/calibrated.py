@@ -1,0 +1,141 @@
+"""Calibrated unlearning: to the permutation null, not to equality."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.errors import InvalidSettings
+from attrcloak.moments.cell_key import CellKey
+from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, cell_moments
+from attrcloak.moments.eraser import Eraser
+from attrcloak.moments.transport import gaussian_map
+from attrcloak.unlearning.method import Length, Moved, Progress, Rows, Step, objective
+from attrcloak.unlearning.null_draw import null_labels, secret_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """Move each class to the moments of that class under a secret random permutation of the labels.
+
+    Making all class moments equal is itself a leak: an attacker who knows part of the labels reads the rest from what
+    must cancel out. Here the released table looks, in first and second moments, like one whose labels mean nothing,
+    sampling noise included. The map of a class is Gaussian optimal transport from its moments to the drawn ones,
+    x -> m_t + A (x - m_s); attributes are swept until all agree. Slices then move what Gaussian maps cannot see: along
+    random directions the quantiles of each class go to those of its drawn class.
+
+    The draw comes from the key of the run and the user ids. Whoever holds it can solve for labels, so it is used once
+    and never written anywhere; reports carry a commitment to it.
+
+    Attributes:
+        match: "covariance" matches means and covariances; "mean" only means.
+        sweeps: rounds over the attributes in moment space.
+        slices: rounds of sliced transport after them, each along d random orthogonal directions; they need the rows.
+            0 leaves one affine map a cell, which can be saved and applied to others.
+        slice_step: share of the way to the drawn quantiles that each round of slices goes, in (0, 1].
+        pooling: shrinkage, in users, of the covariances of small classes towards the pooled one, in source and target
+            alike, so that a class of few users does not get a wild map.
+        ridge: added to every covariance, as a share of the mean variance per dimension.
+        length: "unit" brings all vectors to one length first, which changes no ranking under plain dot-product scoring;
+            "keep" leaves lengths; "auto" scales where the table says that its scoring is a plain dot product.
+    """
+
+    name: ClassVar[str] = "calibrated"
+    uses_key: ClassVar[bool] = True
+
+    match: Literal["covariance", "mean"] = "covariance"
+    sweeps: int = 3
+    slices: int = 3
+    slice_step: float = 0.5
+    pooling: float = 0.0
+    ridge: float = 1e-4
+    length: Length = "auto"
+
+    def __post_init__(self) -> None:
+        if self.sweeps < 1 or self.slices < 0 or self.pooling < 0 or self.ridge < 0:
+            raise InvalidSettings("sweeps must be at least 1; slices, pooling and ridge must not be negative")
+        if not 0 < self.slice_step <= 1:
+            raise InvalidSettings(f"slice_step is {self.slice_step}, expected a number in (0, 1]")
+
+    def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
+        """Draw the null, solve in moment space, apply, and slice what is left."""
+        cells, vectors = rows.cells, rows.vectors
+        moments = rows.moments
+        drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
+        drawn_key, drawn_cells = CellKey.of(cells.key.attributes, cells.key.classes, drawn)
+        null = cell_moments(vectors, drawn_cells, drawn_key)
+        eraser, trace = self.solve_towards(moments, null)
+        moved = eraser.apply(vectors, cells.of_user)
+        if not self.slices:
+            return Moved(moved, trace, "closed form", eraser)
+        target = _Quantiles(vectors, drawn)
+        rng = secret_generator(rows.key, b"slices")
+        for done in range(self.slices):
+            moved = target.pull(moved, cells.codes, rng, self.slice_step)
+            if progress is not None:
+                progress(self.name, done + 1, self.slices)
+        return Moved(moved, trace, "max steps")
+
+    def solve_towards(self, moments: CellMoments, null: CellMoments) -> tuple[Eraser, tuple[Step, ...]]:
+        """The eraser whose class moments are those of the drawn classes; never sees a row.
+
+        Args:
+            moments: cells of the true labels.
+            null: cells of the drawn labels, over the same users and vectors.
+        """
+        ridge = self.ridge * max(moments.mean_variance, 1e-300)
+        targets = null.marginals()
+        eraser = Eraser.identity(moments.key, moments.dim)
+        now, trace = moments, []
+        for _ in range(self.sweeps):
+            for attribute, target in enumerate(targets):
+                trace.append(Step(objective(now, ridge), 0.0, 1.0))
+                step = self._towards(now, attribute, target, ridge)
+                eraser = eraser.compose(step)
+                now = moments.mapped(eraser.matrices, eraser.offsets)
+        return eraser, tuple(trace)
+
+    def _towards(self, moments: CellMoments, attribute: int, target: ClassMoments, ridge: float) -> Eraser:
+        source = moments.marginal(attribute)
+        d = moments.dim
+        matrices = np.tile(np.eye(d), (len(moments.key), 1, 1))
+        offsets = np.zeros((len(moments.key), d))
+        shrunk = self._shrunk(source, ridge), self._shrunk(target, ridge)
+        codes = moments.key.combinations[:, attribute]
+        for k in np.flatnonzero(source.count):
+            matrix = gaussian_map(shrunk[0][k], shrunk[1][k]) if self.match == "covariance" else np.eye(d)
+            matrices[codes == k] = matrix
+            offsets[codes == k] = target.mean[k] - matrix @ source.mean[k]
+        return Eraser(moments.key, matrices, offsets)
+
+    def _shrunk(self, marginal: ClassMoments, ridge: float) -> Matrix:
+        share = (self.pooling / np.maximum(self.pooling + marginal.count, 1e-300))[:, None, None]
+        pooled = (1 - share) * marginal.covariance + share * marginal.within
+        return np.asarray(pooled + ridge * np.eye(marginal.mean.shape[1]))
+
+
+class _Quantiles:
+    """Sliced transport to the drawn classes (after Rabin et al. 2012): one-dimensional and exact along each direction."""
+
+    def __init__(self, vectors: Matrix, drawn: NDArray[np.int32]) -> None:
+        self._drawn = [
+            {k: vectors[drawn[:, a] == k] for k in np.unique(drawn[:, a][drawn[:, a] >= 0]).tolist()}
+            for a in range(drawn.shape[1])
+        ]
+
+    def pull(self, vectors: Matrix, codes: NDArray[np.int32], rng: np.random.Generator, step: float) -> Matrix:
+        """One round: a random orthogonal basis, every attribute in turn, every class along every direction of it."""
+        basis, _ = np.linalg.qr(rng.normal(size=(vectors.shape[1], vectors.shape[1])))
+        projected = vectors @ basis
+        for attribute, classes in enumerate(self._drawn):
+            for k, drawn in classes.items():
+                inside = np.flatnonzero(codes[:, attribute] == k)
+                goal = np.sort(drawn @ basis, axis=0)
+                now = projected[inside]
+                order = np.argsort(now, axis=0)
+                # Permuted labels keep class sizes, so quantiles pair up one to one.
+                paired = np.empty_like(now)
+                np.put_along_axis(paired, order, goal, axis=0)
+                projected[inside] = now + step * (paired - now)
+        return np.asarray(projected @ basis.T)

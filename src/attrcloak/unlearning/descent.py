@@ -1,0 +1,268 @@
+"""Descent on leakage and drift, written once for two spaces that give the same answer.
+
+Within a cell every gradient of AttrCloak is affine in the user's vector, and the inner products that MGDA needs are
+quadratic forms in the cell's second moments. So a *position* may be the rows themselves (n, d), or one affine map
+[M_c | t_c] a cell (C, d, d+1) acting on the start; the loops below cannot tell which. The second costs the same
+whatever the number of users (the two-pass theorem).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.moments.cell_key import CellKey
+from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
+from attrcloak.moments.min_norm import leakage_weight
+from attrcloak.moments.surrogate import surrogate, surrogate_gradient
+from attrcloak.unlearning.method import Step, Stopped
+
+ClassFields = Sequence[tuple[Matrix, Matrix]]
+"""For each attribute the gradient of its surrogate as one affine map a class: (K, d, d) and (K, d)."""
+
+
+class Space(Protocol):
+    """Where positions live. Positions and fields are arrays of one shape, so they add and scale alike."""
+
+    start: Matrix
+    users: int
+
+    def marginals(self, position: Matrix) -> Sequence[ClassMoments]:
+        """Class moments of every attribute at a position."""
+        ...
+
+    def field(self, position: Matrix, gradients: ClassFields) -> Matrix:
+        """The vector field sum_j (G_jk x + g_jk) / A at a position."""
+        ...
+
+    def inner(self, one: Matrix, other: Matrix) -> float:
+        """Sum over users of the products of two fields."""
+        ...
+
+
+class MomentSpace:
+    """Positions are affine maps of the start, one a cell: (C, d, d+1). Cost per step: cells x d^3."""
+
+    def __init__(self, moments: CellMoments) -> None:
+        cells, d = moments.mean.shape
+        self.moments = moments
+        self.users = int(moments.count[~moments.key.unmarked].sum())
+        self.start = np.concatenate([np.tile(np.eye(d), (cells, 1, 1)), np.zeros((cells, d, 1))], axis=2)
+        self._stays = moments.key.unmarked
+
+    def marginals(self, position: Matrix) -> Sequence[ClassMoments]:
+        return self.moments.mapped(position[:, :, :-1], position[:, :, -1]).marginals()
+
+    def field(self, position: Matrix, gradients: ClassFields) -> Matrix:
+        linear, constant = per_cell(self.moments.key, gradients)
+        field = linear @ position
+        field[:, :, -1] += constant
+        field[self._stays] = 0.0
+        return field
+
+    def inner(self, one: Matrix, other: Matrix) -> float:
+        mean, count = self.moments.mean, self.moments.count
+        at_mean = [np.einsum("cij,cj->ci", f[:, :, :-1], mean) + f[:, :, -1] for f in (one, other)]
+        spread = np.einsum("cij,cij->", one[:, :, :-1] @ self.moments.scatter, other[:, :, :-1])
+        return float(count @ (at_mean[0] * at_mean[1]).sum(axis=1) + spread)
+
+
+class RowSpace:
+    """Positions are the rows themselves, (n, d). Cost per step: users x attributes x d^2."""
+
+    def __init__(self, vectors: Matrix, cells: NDArray[np.integer], key: CellKey) -> None:
+        self.start = vectors
+        self.key = key
+        self.users = int((~key.unmarked[cells]).sum())
+        codes = key.combinations[cells]
+        self._members = [
+            [np.flatnonzero(codes[:, a] == k) for k in range(classes)] for a, classes in enumerate(key.class_counts)
+        ]
+
+    def marginals(self, position: Matrix) -> Sequence[ClassMoments]:
+        marginals = []
+        d = position.shape[1]
+        for members in self._members:
+            mean, covariance = np.zeros((len(members), d)), np.zeros((len(members), d, d))
+            for k, rows in enumerate(members):
+                if len(rows):
+                    mean[k] = position[rows].mean(axis=0)
+                    centred = position[rows] - mean[k]
+                    covariance[k] = centred.T @ centred / len(rows)
+            marginals.append(ClassMoments(np.array([len(rows) for rows in members]), mean, covariance))
+        return marginals
+
+    def field(self, position: Matrix, gradients: ClassFields) -> Matrix:
+        field = np.zeros_like(position)
+        for members, (linear, constant) in zip(self._members, gradients, strict=True):
+            for rows, matrix, offset in zip(members, linear, constant, strict=True):
+                field[rows] += position[rows] @ matrix.T + offset
+        return field / len(gradients)
+
+    def inner(self, one: Matrix, other: Matrix) -> float:
+        return float(np.vdot(one, other))
+
+
+def per_cell(key: CellKey, gradients: ClassFields) -> tuple[Matrix, Matrix]:
+    """Affine maps of the cells (C, d, d) and (C, d) from those of the classes: the mean over attributes."""
+    d = gradients[0][1].shape[1]
+    linear, constant = np.zeros((len(key), d, d)), np.zeros((len(key), d))
+    for attribute, (matrices, offsets) in enumerate(gradients):
+        codes = key.combinations[:, attribute]
+        marked = codes >= 0
+        linear[marked] += matrices[codes[marked]]
+        constant[marked] += offsets[codes[marked]]
+    return linear / len(gradients), constant / len(gradients)
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """L^AU and L^R of a position, and their gradients as fields.
+
+    Attributes:
+        ridge: in squared units of the embedding.
+        pooling: in users; see ``surrogate``.
+        drift_scale: L^R = drift_scale * sum ||x' - x||^2.
+    """
+
+    ridge: float
+    pooling: float
+    drift_scale: float
+
+    def leakage(self, space: Space, position: Matrix) -> float:
+        """L^AU, the mean over attributes, in nats."""
+        return float(np.mean([surrogate(m, self.ridge, self.pooling) for m in space.marginals(position)]))
+
+    def leakage_and_field(self, space: Space, position: Matrix) -> tuple[float, Matrix]:
+        """L^AU and its gradient."""
+        marginals = space.marginals(position)
+        value = float(np.mean([surrogate(m, self.ridge, self.pooling) for m in marginals]))
+        return value, space.field(position, [surrogate_gradient(m, self.ridge, self.pooling) for m in marginals])
+
+    def drift(self, space: Space, position: Matrix) -> float:
+        """L^R."""
+        moved = position - space.start
+        return self.drift_scale * space.inner(moved, moved)
+
+
+def gradient_descent(
+    space: Space,
+    objectives: Objectives,
+    *,
+    steps: int,
+    rate: float,
+    floor: float,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Matrix, tuple[Step, ...], Stopped]:
+    """Algorithm 1 of Wu et al. 2025 with L^Reg: step along a gAU + (1-a) gR, a by MGDA, clipped to [floor, 1].
+
+    Args:
+        space: rows or moments.
+        objectives: what is minimised.
+        steps: number of steps.
+        rate: learning rate times the number of users, so that the same rate means the same step at every size; in
+            squared units of the embedding.
+        floor: smallest weight of the leakage; at 0 nothing moves, for the drift's gradient is 0 at the start.
+        progress: called with the number of steps done.
+    """
+    position, trace = space.start, []
+    for step in range(steps):
+        try:
+            leakage, field = objectives.leakage_and_field(space, position)
+        except np.linalg.LinAlgError:
+            return position, tuple(trace), "diverged"
+        back = (2 * objectives.drift_scale) * (position - space.start)
+        weight = leakage_weight(space.inner(back, back), space.inner(back, field), space.inner(field, field), floor)
+        trace.append(Step(leakage, objectives.drift(space, position), weight))
+        if not np.isfinite(leakage) or leakage > 2 * trace[0].leakage + 1:
+            return position, tuple(trace), "diverged"
+        position = position - rate * (weight * field + (1 - weight) * back)
+        if progress is not None:
+            progress(step + 1)
+    return position, tuple(trace), "max steps"
+
+
+def limited_memory_bfgs(
+    space: Space,
+    objectives: Objectives,
+    *,
+    steps: int,
+    weight: float,
+    tolerance: float,
+    history: int = 10,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Matrix, tuple[Step, ...], Stopped]:
+    """Minimise weight * L^AU + (1 - weight) * L^R to convergence (L-BFGS; Nocedal & Wright 2006, alg. 7.4 and 7.5).
+
+    With the inner product of the space this is L-BFGS on the rows, run on the moments. It is the point gradient
+    descent tends to while its weight stays clipped at the floor.
+
+    Args:
+        tolerance: stop when the objective falls by less than this share of itself over five steps, or the gradient
+            vanishes.
+        history: pairs kept for the curvature.
+    """
+
+    def value_and_field(position: Matrix) -> tuple[float, float, float, Matrix]:
+        leakage, field = objectives.leakage_and_field(space, position)
+        drift = objectives.drift(space, position)
+        back = (2 * objectives.drift_scale) * (position - space.start)
+        return weight * leakage + (1 - weight) * drift, leakage, drift, weight * field + (1 - weight) * back
+
+    position = space.start
+    value, leakage, drift, field = value_and_field(position)
+    trace = [Step(leakage, drift, weight)]
+    pairs: list[tuple[Matrix, Matrix, float]] = []
+    recent = [value]
+    stopped: Literal["converged", "max steps"] = "max steps"
+    for step in range(steps):
+        direction = -_inverse_hessian(space, field, pairs)
+        slope = space.inner(direction, field)
+        if slope >= 0 or value <= 0:
+            stopped = "converged"
+            break
+        # Without curvature yet, a step as long as the cloud is wide at most: gradients are O(1/N) a user.
+        length = 1.0 if pairs else 0.1 / np.sqrt(-slope * objectives.drift_scale + 1e-300)
+        accepted = False
+        for _ in range(40):
+            trial = position + length * direction
+            try:
+                new_value, leakage, drift, new_field = value_and_field(trial)
+            except np.linalg.LinAlgError:
+                new_value = np.inf
+            if new_value <= value + 1e-4 * length * slope:
+                accepted = True
+                break
+            length /= 2
+        if not accepted:
+            stopped = "converged"
+            break
+        change, bend = trial - position, new_field - field
+        curvature = space.inner(change, bend)
+        if curvature > 0:
+            pairs = [*pairs[-(history - 1) :], (change, bend, curvature)]
+        position, value, field = trial, new_value, new_field
+        trace.append(Step(leakage, drift, weight))
+        recent = [*recent[-4:], value]
+        if progress is not None:
+            progress(step + 1)
+        if len(recent) == 5 and recent[0] - value <= tolerance * abs(recent[0]):
+            stopped = "converged"
+            break
+    return position, tuple(trace), stopped
+
+
+def _inverse_hessian(space: Space, field: Matrix, pairs: Sequence[tuple[Matrix, Matrix, float]]) -> Matrix:
+    result = field
+    weights = []
+    for change, bend, curvature in reversed(pairs):
+        weights.append(space.inner(change, result) / curvature)
+        result = result - weights[-1] * bend
+    if pairs:
+        _, bend, curvature = pairs[-1]
+        result = result * (curvature / space.inner(bend, bend))
+    for (change, bend, curvature), weight in zip(pairs, reversed(weights), strict=True):
+        result = result + (weight - space.inner(bend, result) / curvature) * change
+    return result

@@ -1,0 +1,276 @@
+"""What a method is, what it returns, and the one function that runs any of them on a table."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.data.attributes import Cells, UserAttributes
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.errors import InvalidInput, NotSupported
+from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments
+from attrcloak.moments.eraser import Eraser, Scaling
+from attrcloak.moments.surrogate import surrogate
+
+Stopped = Literal["closed form", "converged", "max steps", "diverged"]
+Progress = Callable[[str, int, int], None]
+Length = Literal["auto", "unit", "keep"]
+
+
+class RecommendationLoss(Protocol):
+    """A recommender's own training loss as a function of user vectors, items frozen (L^Rec)."""
+
+    def gradient(self, user_vectors: Matrix, rng: np.random.Generator) -> tuple[float, Matrix]:
+        """The loss on one sampled batch, and its gradient (n, d) on the user vectors."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an iterative method.
+
+    Attributes:
+        leakage: L^AU before the step, mean over the attributes, in nats.
+        drift: L^R before the step: relative squared move, or the recommender's loss.
+        weight: MGDA weight of the leakage gradient.
+    """
+
+    leakage: float
+    drift: float
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a method makes of moments: one affine map a cell."""
+
+    eraser: Eraser
+    trace: tuple[Step, ...] = ()
+    stopped: Stopped = "closed form"
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What a method makes of rows: (n, d_free) new vectors in float64, and the eraser where one gives the same."""
+
+    vectors: Matrix
+    trace: tuple[Step, ...] = ()
+    stopped: Stopped = "closed form"
+    eraser: Eraser | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a method that iterates over rows may see.
+
+    Attributes:
+        table: the table, already scaled where the method asked for it.
+        cells: the cell of each of its users.
+        key: secret key material for null draws; never written anywhere.
+        seed: for everything that is not secret.
+        recommendation: the recommender's loss, None without interactions.
+    """
+
+    table: EmbeddingTable
+    cells: Cells
+    key: bytes = field(repr=False)
+    seed: int = 0
+    recommendation: RecommendationLoss | None = None
+
+    @property
+    def vectors(self) -> Matrix:
+        """(n, d_free) the free columns in float64."""
+        return self.table.free
+
+    @property
+    def moments(self) -> CellMoments:
+        """Moments of every cell (pass 1)."""
+        return cell_moments(self.vectors, self.cells.of_user, self.cells.key)
+
+
+@runtime_checkable
+class MomentMethod(Protocol):
+    """A method that needs the moments of the cells and never sees a user."""
+
+    @property
+    def name(self) -> str:
+        """The method's name on the command line and in reports."""
+        ...
+
+    def solve(self, moments: CellMoments) -> Solution:
+        """Turn moments into an eraser."""
+        ...
+
+
+@runtime_checkable
+class RowMethod(Protocol):
+    """A method that iterates over the table."""
+
+    @property
+    def name(self) -> str:
+        """The method's name on the command line and in reports."""
+        ...
+
+    def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
+        """Turn rows into new rows."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class UnlearningResult:
+    """A new table, and how it came about.
+
+    Attributes:
+        table: same ids, same order, same type as the input.
+        eraser: the affine map of every cell, None for methods that move rows otherwise.
+        method: name of the method.
+        settings: its settings.
+        trace: objective and MGDA weight over the steps; empty for closed forms.
+        stopped: why it ended. Not reaching the goal is a result, not an error.
+        seconds: wall time of both passes and the solve.
+        relative_move: sum ||x' - x||^2 / sum ||x - mean||^2 over the users who asked, against the scaled table.
+        objective_before: L^AU before, mean over attributes, in nats, with ridge ``OBJECTIVE_RIDGE``.
+        objective_after: L^AU after, likewise.
+        input_fingerprint: of the table as given.
+        key_commitment: SHA-256 of the secret key where a null draw was used; the key itself is nowhere in here.
+        scaling: "unit" when vectors were first brought to one length.
+        common_length: that length.
+        lengths: (n,) the lengths before that, for undo; None without scaling.
+        moved: (n,) users who asked for something.
+    """
+
+    table: EmbeddingTable
+    eraser: Eraser | None
+    method: str
+    settings: Mapping[str, Any]
+    trace: tuple[Step, ...]
+    stopped: Stopped
+    seconds: float
+    relative_move: float
+    objective_before: float
+    objective_after: float
+    input_fingerprint: str
+    key_commitment: str | None
+    scaling: Scaling
+    common_length: float
+    lengths: NDArray[np.float64] | None
+    moved: NDArray[np.bool_]
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken; 0 for closed forms."""
+        return len(self.trace)
+
+
+OBJECTIVE_RIDGE = 1e-3
+"""Ridge of the reported objective, as a share of the mean variance per dimension of the input table."""
+
+
+def objective(moments: CellMoments, ridge: float, pooling: float = 0.0) -> float:
+    """L^AU: the mean of the surrogates of all attributes, in nats. ``ridge`` in squared units of the embedding."""
+    values = [surrogate(marginal, ridge, pooling) for marginal in moments.marginals()]
+    return float(np.mean(values)) if values else 0.0
+
+
+def unit_length(table: EmbeddingTable) -> tuple[EmbeddingTable, NDArray[np.float64], float]:
+    """Bring every vector to the table's root mean square length; zero vectors stay zero.
+
+    With plain dot-product scoring no user's ranking changes, and length itself tells activity.
+
+    Returns:
+        The scaled table, (n,) the lengths before, and the common length.
+    """
+    if table.frozen_columns or table.scoring == "dot+constant":
+        raise NotSupported(
+            f"{table.represents}: frozen columns enter the score, so changing a vector's length would change that "
+            "user's ranking; use length='keep'"
+        )
+    lengths = np.linalg.norm(table.vectors.astype(np.float64), axis=1)
+    common = float(np.sqrt(np.mean(lengths**2))) or 1.0
+    scaled = table.vectors * (common / np.where(lengths > 0, lengths, 1.0))[:, None]
+    return replace(table, vectors=scaled.astype(table.vectors.dtype)), lengths, common
+
+
+def run(
+    method: MomentMethod | RowMethod,
+    table: EmbeddingTable,
+    people: UserAttributes,
+    *,
+    attributes: Sequence[str] | None = None,
+    key: bytes | None = None,
+    seed: int = 0,
+    recommendation: RecommendationLoss | None = None,
+    progress: Progress | None = None,
+) -> UnlearningResult:
+    """Run a method on a table: pass 1, solve, pass 2, or its iteration over rows.
+
+    Args:
+        method: a value of one of the method classes, or your own object with ``solve`` or ``move``.
+        table: the vectors. Never changed.
+        people: attributes and marks, joined by id.
+        attributes: which of them to unlearn; all by default.
+        key: secret key of the null draw. None draws a fresh one that is forgotten on return.
+        seed: for what is random but not secret.
+        recommendation: the recommender's loss, for methods that use interactions.
+        progress: called with (stage, done, total).
+
+    Raises:
+        InvalidInput: nobody of the table asked for anything, or the table and the people do not fit.
+        NotSupported: the method asks for unit length and the table's scoring does not allow it.
+    """
+    began = time.perf_counter()
+    people = people.align(table.ids)
+    cells = people.cells(attributes)
+    if not cells.moves.any():
+        raise InvalidInput(
+            f"none of the {len(table)} users has a known class and a request for {', '.join(cells.key.attributes)}; "
+            "there is nothing to unlearn"
+        )
+    secret = secrets.token_bytes(32) if key is None else key
+    length: Length = getattr(method, "length", "keep")
+    scaling: Scaling = "unit" if length == "unit" or (length == "auto" and table.scoring == "dot") else "none"
+    scaled, lengths, common = unit_length(table) if scaling == "unit" else (table, None, 1.0)
+    rows = Rows(scaled, cells, secret, seed, recommendation)
+    moments = rows.moments
+    moved: Moved
+    if isinstance(method, RowMethod):
+        moved = method.move(rows, progress)
+    else:
+        solution = method.solve(moments)
+        moved = Moved(solution.eraser.apply(rows.vectors, cells.of_user), solution.trace, solution.stopped, solution.eraser)
+    result = scaled.with_free(moved.vectors, cells.moves)
+    ridge = OBJECTIVE_RIDGE * max(moments.mean_variance, 1e-300)
+    after = cell_moments(result.free, cells.of_user, cells.key)
+    asked = rows.vectors[cells.moves]
+    move = float(((result.free[cells.moves] - asked) ** 2).sum())
+    spread = float(((asked - asked.mean(axis=0)) ** 2).sum())
+    settings = asdict(method) if is_dataclass(method) and not isinstance(method, type) else {"repr": repr(method)}
+    eraser = moved.eraser
+    if eraser is not None:
+        provenance = {"method": method.name, "settings": repr(method), "input": table.fingerprint()}
+        eraser = replace(eraser, scaling=scaling, common_length=common, provenance=provenance)
+    return UnlearningResult(
+        table=result,
+        eraser=eraser,
+        method=method.name,
+        settings=settings,
+        trace=moved.trace,
+        stopped=moved.stopped,
+        seconds=time.perf_counter() - began,
+        relative_move=move / spread if spread > 0 else 0.0,
+        objective_before=objective(moments, ridge),
+        objective_after=objective(after, ridge),
+        input_fingerprint=table.fingerprint(),
+        key_commitment=hashlib.sha256(b"attrcloak key" + secret).hexdigest() if getattr(method, "uses_key", False) else None,
+        scaling=scaling,
+        common_length=common,
+        lengths=lengths,
+        moved=cells.moves,
+        seed=seed,
+    )
