@@ -25,7 +25,7 @@ BIN := $(TESTS)/bin
 # Two test processes share the cores: more threads in each would only make them wait for one another.
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PYTHONHASHSEED=0
 
-.PHONY: demo test check lint types imports docs-check format clean help
+.PHONY: demo test check lint types imports docs-check reference format clean help
 
 demo: $(LIGHT)/.installed  ## the whole way on real data, without torch: make demo OUT=my-folder
 	$(LIGHT)/bin/attrcloak demo --out "$(OUT)" $(DEMO_ARGS)
@@ -47,6 +47,9 @@ imports: $(TESTS)/.installed  ## import-linter: imports go down only, no torch b
 
 docs-check: $(TESTS)/.installed  ## only the code blocks, commands and links of README and docs
 	$(TEST_ENV) $(BIN)/python -m pytest tests/docs
+
+reference: $(TESTS)/.installed  ## write the generated parts of docs/reference from the code
+	$(BIN)/python docs/build_reference.py
 
 format: $(TESTS)/.installed  ## rewrite the sources in the house's format
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,94 @@
+"""Write the generated parts of the reference pages from the code itself; a test checks that they are current.
+
+    python docs/build_reference.py          rewrites docs/reference/cli.md and docs/reference/methods.md
+
+A generated part stands between the two marker lines below; what is around it is written by hand.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- generated from the code: begin -->", "<!-- generated from the code: end -->"
+REFERENCE = Path(__file__).resolve().parent / "reference"
+
+
+def commands() -> str:
+    """Every command: what it does, its arguments and its options."""
+    import typer
+
+    from attrcloak.cli import app
+
+    group = typer.main.get_command(app)
+    parts = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        context = command.make_context(name, [], resilient_parsing=True)
+        pieces = " ".join(command.collect_usage_pieces(context))
+        text = re.sub(r"[\b\f]\n?", "", inspect.cleandoc(command.help or ""))
+        rows = [_option_row(parameter, context) for parameter in command.params if not getattr(parameter, "hidden", False)]
+        table = ["| | default | |", "|---|---|---|", *rows] if rows else []
+        parts.append("\n".join([f"## {name}", "", "```text", f"attrcloak {name} {pieces}", "```", "", text, "", *table]).rstrip())
+    return "\n\n".join(parts)
+
+
+def methods() -> str:
+    """Every method: what it does and its settings with their defaults."""
+    from attrcloak.unlearning import METHODS
+
+    parts = []
+    for name, method in METHODS.items():
+        text = inspect.cleandoc(method.__doc__ or "")
+        body, _, listed = text.partition("\nAttributes:\n")
+        meaning = _meanings(listed)
+        rows = [
+            f"| `{field.name}` | `{field.default!r}` | {meaning.get(field.name, '')} |"
+            for field in fields(method)
+            if field.default is not MISSING
+        ]
+        table = ["| setting | default | meaning |", "|---|---|---|", *rows] if rows else ["No settings."]
+        parts.append("\n".join([f"## {name}", "", f"`{method.__name__}`. {body.strip()}", "", *table]))
+    return "\n\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {"cli.md": commands, "methods.md": methods}
+
+
+def rebuilt(page: str) -> str:
+    """The text of a page with its generated part as the code is now."""
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{PAGES[page]()}\n\n{END}{after}"
+
+
+def _option_row(parameter: Any, context: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    if parameter.param_type_name == "argument":
+        names = f"`{parameter.make_metavar(context)}`"
+    default = parameter.get_default(context)
+    shown = "required" if parameter.required else "" if default in (None, (), [], "", False) else f"`{default}`"
+    return f"| {names} | {shown} | {' '.join((getattr(parameter, 'help', None) or '').split())} |"
+
+
+def _meanings(listed: str) -> dict[str, str]:
+    """Names and texts of a docstring's Attributes section."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in listed.splitlines():
+        start = re.match(r"    (\w+): (.*)", line)
+        if start:
+            name = start[1]
+            found[name] = start[2].strip()
+        elif line.startswith("        ") and name:
+            found[name] += " " + line.strip()
+        elif line.strip():
+            break
+    return {name: text.replace("|", "\\|") for name, text in found.items()}
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        (REFERENCE / page).write_text(rebuilt(page), encoding="utf-8")
