@@ -28,9 +28,13 @@ def commands() -> str:
         context = command.make_context(name, [], resilient_parsing=True)
         pieces = " ".join(command.collect_usage_pieces(context))
         text = re.sub(r"[\b\f]\n?", "", inspect.cleandoc(command.help or ""))
-        rows = [_option_row(parameter, context) for parameter in command.params if not getattr(parameter, "hidden", False)]
+        rows = [
+            _option_row(parameter, context) for parameter in command.params if not getattr(parameter, "hidden", False)
+        ]
         table = ["| | default | |", "|---|---|---|", *rows] if rows else []
-        parts.append("\n".join([f"## {name}", "", "```text", f"attrcloak {name} {pieces}", "```", "", text, "", *table]).rstrip())
+        parts.append(
+            "\n".join([f"## {name}", "", "```text", f"attrcloak {name} {pieces}", "```", "", text, "", *table]).rstrip()
+        )
     return "\n\n".join(parts)
 
 

@@ -14,38 +14,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attrcloak.auditing import AuditReport as AuditReport
-    from attrcloak.auditing import audit as audit
-    from attrcloak.comparison import ComparisonReport as ComparisonReport
-    from attrcloak.comparison import compare as compare
-    from attrcloak.data import Attribute as Attribute
-    from attrcloak.data import EmbeddingTable as EmbeddingTable
-    from attrcloak.data import Ids as Ids
-    from attrcloak.data import Interactions as Interactions
-    from attrcloak.data import Split as Split
-    from attrcloak.data import UserAttributes as UserAttributes
+    from attrcloak.auditing import AuditReport, audit
+    from attrcloak.comparison import ComparisonReport, compare
+    from attrcloak.data import Attribute, EmbeddingTable, Ids, Interactions, Split, UserAttributes
     from attrcloak.data.datasets import load as load_dataset
-    from attrcloak.data.people_files import read_people as read_people
-    from attrcloak.data.vector_files import read_vectors as read_vectors
-    from attrcloak.data.vector_files import write_vectors as write_vectors
-    from attrcloak.evaluation import UtilityReport as UtilityReport
-    from attrcloak.evaluation import evaluate as evaluate
-    from attrcloak.evaluation import paired_ratio as paired_ratio
-    from attrcloak.moments.eraser import Eraser as Eraser
-    from attrcloak.recommenders import train as train
-    from attrcloak.release import Release as Release
-    from attrcloak.release import apply_eraser as apply_eraser
-    from attrcloak.release import plan as plan
-    from attrcloak.release import undo as undo
-    from attrcloak.release import unlearn as unlearn
-    from attrcloak.reporting import write_report as write_report
-    from attrcloak.unlearning import AttrCloakDD as AttrCloakDD
-    from attrcloak.unlearning import AttrCloakDF as AttrCloakDF
-    from attrcloak.unlearning import Barycentre as Barycentre
-    from attrcloak.unlearning import Calibrated as Calibrated
-    from attrcloak.unlearning import GaussianNoise as GaussianNoise
-    from attrcloak.unlearning import LEACE as LEACE
-    from attrcloak.unlearning import MeanRemoval as MeanRemoval
+    from attrcloak.data.people_files import read_people
+    from attrcloak.data.vector_files import read_vectors, write_vectors
+    from attrcloak.evaluation import UtilityReport, evaluate, paired_ratio
+    from attrcloak.moments.eraser import Eraser
+    from attrcloak.recommenders import train
+    from attrcloak.release import Release, apply_eraser, plan, undo, unlearn
+    from attrcloak.reporting import write_report
+    from attrcloak.unlearning import LEACE, AttrCloakDD, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, MeanRemoval
 
 __version__ = "0.1.0"
 
@@ -85,7 +65,41 @@ _HOME = {
 }
 """Where each public name lives: ``module``, or ``module:name`` where it has another name there."""
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [
+    "LEACE",
+    "AttrCloakDD",
+    "AttrCloakDF",
+    "Attribute",
+    "AuditReport",
+    "Barycentre",
+    "Calibrated",
+    "ComparisonReport",
+    "EmbeddingTable",
+    "Eraser",
+    "GaussianNoise",
+    "Ids",
+    "Interactions",
+    "MeanRemoval",
+    "Release",
+    "Split",
+    "UserAttributes",
+    "UtilityReport",
+    "__version__",
+    "apply_eraser",
+    "audit",
+    "compare",
+    "evaluate",
+    "load_dataset",
+    "paired_ratio",
+    "plan",
+    "read_people",
+    "read_vectors",
+    "train",
+    "undo",
+    "unlearn",
+    "write_report",
+    "write_vectors",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,9 @@ def name(document: Path) -> str:
 def commands(block: str) -> list[str]:
     """The ``attrcloak`` command lines of a shell block, continuation lines joined."""
     lines = block.replace("\\\n", " ").splitlines()
-    return [line.strip().removeprefix("$ ") for line in lines if line.strip().removeprefix("$ ").startswith("attrcloak")]
+    return [
+        line.strip().removeprefix("$ ") for line in lines if line.strip().removeprefix("$ ").startswith("attrcloak")
+    ]
 
 
 def run_console(example: Example) -> None:

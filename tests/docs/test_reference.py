@@ -23,5 +23,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_option_is_explained() -> None:
     build = runpy.run_path(str(DOCS / "build_reference.py"))
-    unexplained = [line for line in build["commands"]().splitlines() if line.startswith("| `") and line.endswith("|  |")]
+    unexplained = [
+        line for line in build["commands"]().splitlines() if line.startswith("| `") and line.endswith("|  |")
+    ]
     assert not unexplained
