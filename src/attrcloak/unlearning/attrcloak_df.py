@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.cell_moments import CellMoments, Matrix
-from attrcloak.moments.eraser import Eraser
 from attrcloak.unlearning.descent import (
     MomentSpace,
     Objectives,
@@ -66,7 +65,7 @@ class AttrCloakDF:
         """Solve in moment space; the cost does not depend on the number of users."""
         space = MomentSpace(moments)
         position, trace, stopped = self._descend(space, moments, None)
-        return Solution(Eraser(moments.key, position[:, :, :-1], position[:, :, -1]), trace, stopped)
+        return Solution(space.eraser(position), trace, stopped)
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Solve in whichever space is cheaper for this table, or the one that was asked for."""
@@ -81,8 +80,8 @@ class AttrCloakDF:
 
     @staticmethod
     def _rows_are_cheaper(moments: CellMoments) -> bool:
-        """Compare multiplications a step: two products (n, d) x (d, d) an attribute, or four (d, d) x (d, d) a cell."""
-        return 2 * moments.users * len(moments.key.attributes) < 4 * len(moments.key) * moments.dim
+        """Compare multiplications a step: two products (n, d) x (d, d) an attribute, or two (d, d) x (d, d) a cell."""
+        return moments.users * len(moments.key.attributes) < len(moments.key) * moments.dim
 
     def _descend(
         self, space: Space, moments: CellMoments, progress: Progress | None

@@ -34,8 +34,9 @@ class Calibrated:
         slices: rounds of sliced transport after them, each along d random orthogonal directions; they need the rows.
             0 leaves one affine map a cell, which can be saved and applied to others.
         slice_step: share of the way to the drawn quantiles that each round of slices goes, in (0, 1].
-        pooling: shrinkage, in users, of the covariances of small classes towards the pooled one, in source and target
-            alike, so that a class of few users does not get a wild map.
+        pooling_per_dimension: shrinkage of the class covariances towards the pooled one, in source and target alike, in
+            users per dimension: rho_k = p d / (p d + n_k). A class with few users for its d (d + 1) / 2 covariances gets
+            a tame map; what it leaves there, an attacker cannot estimate either, and the slices see to the rest.
         ridge: added to every covariance, as a share of the mean variance per dimension.
         length: "unit" brings all vectors to one length first, which changes no ranking under plain dot-product scoring;
             "keep" leaves lengths; "auto" scales where the table says that its scoring is a plain dot product.
@@ -46,15 +47,15 @@ class Calibrated:
 
     match: Literal["covariance", "mean"] = "covariance"
     sweeps: int = 3
-    slices: int = 3
+    slices: int = 4
     slice_step: float = 0.5
-    pooling: float = 0.0
+    pooling_per_dimension: float = 5.0
     ridge: float = 1e-4
     length: Length = "auto"
 
     def __post_init__(self) -> None:
-        if self.sweeps < 1 or self.slices < 0 or self.pooling < 0 or self.ridge < 0:
-            raise InvalidSettings("sweeps must be at least 1; slices, pooling and ridge must not be negative")
+        if self.sweeps < 1 or self.slices < 0 or self.pooling_per_dimension < 0 or self.ridge < 0:
+            raise InvalidSettings("sweeps must be at least 1; slices, pooling_per_dimension and ridge must not be negative")
         if not 0 < self.slice_step <= 1:
             raise InvalidSettings(f"slice_step is {self.slice_step}, expected a number in (0, 1]")
 
@@ -110,7 +111,8 @@ class Calibrated:
         return Eraser(moments.key, matrices, offsets)
 
     def _shrunk(self, marginal: ClassMoments, ridge: float) -> Matrix:
-        share = (self.pooling / np.maximum(self.pooling + marginal.count, 1e-300))[:, None, None]
+        strength = self.pooling_per_dimension * marginal.mean.shape[1]
+        share = (strength / np.maximum(strength + marginal.count, 1e-300))[:, None, None]
         pooled = (1 - share) * marginal.covariance + share * marginal.within
         return np.asarray(pooled + ridge * np.eye(marginal.mean.shape[1]))
 

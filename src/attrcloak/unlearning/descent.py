@@ -1,9 +1,9 @@
 """Descent on leakage and drift, written once for two spaces that give the same answer.
 
 Within a cell every gradient of AttrCloak is affine in the user's vector, and the inner products that MGDA needs are
-quadratic forms in the cell's second moments. So a *position* may be the rows themselves (n, d), or one affine map
-[M_c | t_c] a cell (C, d, d+1) acting on the start; the loops below cannot tell which. The second costs the same
-whatever the number of users (the two-pass theorem).
+quadratic forms in the cell's second moments. So a *position* may be the rows themselves (n, d), or one affine map a
+cell (C, d, d+1) acting on the start; the loops below cannot tell which. The second costs the same whatever the number
+of users (the two-pass theorem).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
+from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.min_norm import leakage_weight
 from attrcloak.moments.surrogate import surrogate, surrogate_gradient
 from attrcloak.unlearning.method import Step, Stopped
@@ -43,30 +44,46 @@ class Space(Protocol):
 
 
 class MomentSpace:
-    """Positions are affine maps of the start, one a cell: (C, d, d+1). Cost per step: cells x d^3."""
+    """Positions are the image of each cell's mean and spread under its affine map, [M_c B_c | m_c]: (C, d, d+1).
+
+    B_c is a square root of the cell's scatter, B_c B_c^T, so its columns stand for the cell's users in every quadratic
+    form: the scatter at a position is [M B][M B]^T and inner products are plain ones. Directions in which the users of
+    a cell do not differ (fewer users than dimensions) are zero columns and stay zero; kept as M_c they would carry no
+    data, yet be multiplied by every step until they overflow.
+    Cost per step: cells x d^3, whatever the number of users.
+    """
 
     def __init__(self, moments: CellMoments) -> None:
-        cells, d = moments.mean.shape
         self.moments = moments
         self.users = int(moments.count[~moments.key.unmarked].sum())
-        self.start = np.concatenate([np.tile(np.eye(d), (cells, 1, 1)), np.zeros((cells, d, 1))], axis=2)
-        self._stays = moments.key.unmarked
+        values, self._directions = np.linalg.eigh(moments.scatter)
+        self._spread = np.sqrt(np.where(values > 1e-12 * values[:, -1:], values, 0.0))
+        self.start = np.concatenate([self._directions * self._spread[:, None, :], moments.mean[:, :, None]], axis=2)
 
     def marginals(self, position: Matrix) -> Sequence[ClassMoments]:
-        return self.moments.mapped(position[:, :, :-1], position[:, :, -1]).marginals()
+        root = position[:, :, :-1]
+        scatter = root @ root.transpose(0, 2, 1)
+        return CellMoments(self.moments.key, self.moments.count, position[:, :, -1], scatter).marginals()
 
     def field(self, position: Matrix, gradients: ClassFields) -> Matrix:
         linear, constant = per_cell(self.moments.key, gradients)
         field = linear @ position
         field[:, :, -1] += constant
-        field[self._stays] = 0.0
         return field
 
     def inner(self, one: Matrix, other: Matrix) -> float:
-        mean, count = self.moments.mean, self.moments.count
-        at_mean = [np.einsum("cij,cj->ci", f[:, :, :-1], mean) + f[:, :, -1] for f in (one, other)]
-        spread = np.einsum("cij,cij->", one[:, :, :-1] @ self.moments.scatter, other[:, :, :-1])
-        return float(count @ (at_mean[0] * at_mean[1]).sum(axis=1) + spread)
+        means = np.einsum("cd,cd,c->", one[:, :, -1], other[:, :, -1], self.moments.count.astype(np.float64))
+        return float(means + np.vdot(one[:, :, :-1], other[:, :, :-1]))
+
+    def eraser(self, position: Matrix) -> Eraser:
+        """The position as maps of x; directions in which a cell's users do not differ are left alone."""
+        flat = self._spread == 0
+        inverse = np.where(flat, 0.0, 1 / np.where(flat, 1.0, self._spread))
+        back = self._directions.transpose(0, 2, 1)
+        absent = (self._directions * flat[:, None, :]) @ back
+        matrices = (position[:, :, :-1] * inverse[:, None, :]) @ back + absent
+        offsets = position[:, :, -1] - np.einsum("cij,cj->ci", matrices, self.moments.mean)
+        return Eraser(self.moments.key, matrices, offsets)
 
 
 class RowSpace:
