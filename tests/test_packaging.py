@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ def pinned() -> dict[str, str]:
 
 
 def declared() -> dict[str, str]:
-    requirements = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
-    found = [match for match in map(REQUIREMENT.fullmatch, requirements) if match]
+    extras = chain.from_iterable(PROJECT["optional-dependencies"].values())
+    found = [match for match in map(REQUIREMENT.fullmatch, [*PROJECT["dependencies"], *extras]) if match]
     return {normal(match["name"]): match["range"] for match in found if normal(match["name"]) != "attrcloak"}
 
 
