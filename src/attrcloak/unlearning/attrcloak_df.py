@@ -22,7 +22,9 @@ class AttrCloakDF:
 
     Attributes:
         solver: "gradient descent" is the paper's Algorithm 1; "l-bfgs" takes the same objective to convergence with
-            the weight held at its floor, which is where Algorithm 1 spends its steps.
+            the weight held at its floor, which is where Algorithm 1 spends its steps. Stopping early is kinder to
+            recommendations than convergence: on MovieLens-1M ALS vectors 500 steps leave .124 nats for a relative move
+            of .20, "l-bfgs" .027 nats for .46.
         steps: most steps to take.
         learning_rate: step on the gradient times the number of users, in units of the mean variance per dimension, so
             that neither the table's size nor its scale matters.
@@ -37,7 +39,7 @@ class AttrCloakDF:
 
     name: ClassVar[str] = "attrcloak-df"
 
-    solver: Literal["gradient descent", "l-bfgs"] = "l-bfgs"
+    solver: Literal["gradient descent", "l-bfgs"] = "gradient descent"
     steps: int = 500
     learning_rate: float = 0.05
     min_leakage_weight: float = 0.9
@@ -59,7 +61,7 @@ class AttrCloakDF:
 
         Steps, learning rate and ridge are not stated in the paper; these are ours.
         """
-        return cls(solver="gradient descent", min_leakage_weight=0.1, drift="sum", steps=500, learning_rate=0.05)
+        return cls(min_leakage_weight=0.1, drift="sum", steps=500, learning_rate=0.05)
 
     def solve(self, moments: CellMoments) -> Solution:
         """Solve in moment space; the cost does not depend on the number of users."""
@@ -97,6 +99,7 @@ class AttrCloakDF:
                 steps=self.steps,
                 weight=self.min_leakage_weight,
                 tolerance=self.tolerance,
+                first_step=self.learning_rate * variance * space.users,
                 progress=report,
             )
         return gradient_descent(

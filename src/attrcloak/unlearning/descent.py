@@ -208,6 +208,7 @@ def limited_memory_bfgs(
     steps: int,
     weight: float,
     tolerance: float,
+    first_step: float,
     history: int = 10,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Matrix, tuple[Step, ...], Stopped]:
@@ -219,6 +220,7 @@ def limited_memory_bfgs(
     Args:
         tolerance: stop when the objective falls by less than this share of itself over five steps, or the gradient
             vanishes.
+        first_step: step on the gradient before any curvature is known, in squared units of the embedding.
         history: pairs kept for the curvature.
     """
 
@@ -240,8 +242,7 @@ def limited_memory_bfgs(
         if slope >= 0 or value <= 0:
             stopped = "converged"
             break
-        # Without curvature yet, a step as long as the cloud is wide at most: gradients are O(1/N) a user.
-        length = 1.0 if pairs else 0.1 / np.sqrt(-slope * objectives.drift_scale + 1e-300)
+        length = 1.0 if pairs else first_step
         accepted = False
         for _ in range(40):
             trial = position + length * direction
