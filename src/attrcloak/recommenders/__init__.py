@@ -1,0 +1,83 @@
+"""The models. ``train`` is the one door; torch and implicit are imported only by the model that needs them."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, Literal, Protocol
+
+from attrcloak.data.interactions import Split
+from attrcloak.errors import InvalidSettings
+from attrcloak.recommenders.recommender import BPRLoss, Recommender
+
+ModelName = Literal["als", "bpr", "bpr-mf", "ncf"]
+MODELS: tuple[ModelName, ...] = ("als", "bpr", "bpr-mf", "ncf")
+
+__all__ = ["MODELS", "BPRLoss", "Model", "ModelName", "Recommender", "train"]
+
+
+class Model(Protocol):
+    """A model is its settings: a frozen dataclass with ``fit``."""
+
+    def fit(
+        self, split: Split, seed: int = 0, progress: Callable[[str, int, int], None] | None = None
+    ) -> Recommender:
+        """Train on ``split.train``; validation items only decide when to stop, test items are never read."""
+        ...
+
+
+def train(
+    model: ModelName,
+    split: Split,
+    *,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Recommender:
+    """Train one of the models by name.
+
+    Args:
+        model: "als" or "bpr" (by the implicit library), "bpr-mf" or "ncf" (torch).
+        split: what to learn from and, for early stopping, the validation items.
+        seed: of initial values, order and negatives. The same seed gives the same vectors on the same machine.
+        settings: fields of the model's class to set; the rest keep their defaults. Empty or None is the default.
+        progress: called with (stage, done, total).
+
+    Raises:
+        InvalidSettings: no such model or setting; the nearest known name is given.
+        MissingExtra: the library the model needs is not installed.
+    """
+    kind = model_class(model)
+    chosen = dict(settings or {})
+    known = [field.name for field in fields(kind)]
+    for name in chosen:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+            raise InvalidSettings(f"model {model!r} has no setting {name!r}; {hint}")
+    fitted: Model = kind(**chosen)
+    return fitted.fit(split, seed, progress)
+
+
+def model_class(model: str) -> type[Any]:
+    """The class of a model's settings; importing it imports no optional library."""
+    match model:
+        case "als":
+            from attrcloak.recommenders.implicit_models import ALS
+
+            return ALS
+        case "bpr":
+            from attrcloak.recommenders.implicit_models import BPR
+
+            return BPR
+        case "bpr-mf":
+            from attrcloak.recommenders.bpr_mf import BPRMF
+
+            return BPRMF
+        case "ncf":
+            from attrcloak.recommenders.ncf import NCF
+
+            return NCF
+        case _:
+            near = difflib.get_close_matches(model, MODELS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InvalidSettings(f"there is no model {model!r}; {hint}there are: {', '.join(MODELS)}")

@@ -1,0 +1,130 @@
+"""A trained recommender: user vectors, item vectors, and its own loss as a function of the user vectors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.interactions import Interactions
+from attrcloak.errors import InvalidInput
+from attrcloak.recommenders.negatives import Seen
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """Dot-product scoring of users and items: score(u, i) = <users[u], items[i]>.
+
+    Attributes:
+        name: of the model, such as "als".
+        users: the user vectors that are served, and that unlearning moves; ``users.represents`` says what they are.
+        items: (I, d) float32 item vectors in the order of the split's items; frozen from here on.
+        settings: of the training.
+        seed: of the training.
+        seconds: wall time of the training.
+        history: NDCG@10 on the validation items after each check; one value for models that are fitted in one go,
+            empty when no user has a validation item.
+    """
+
+    name: str
+    users: EmbeddingTable
+    items: NDArray[np.float32]
+    settings: Mapping[str, Any]
+    seed: int
+    seconds: float
+    history: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        items = np.array(self.items, dtype=np.float32)
+        if items.ndim != 2 or items.shape[1] != self.users.dim:
+            raise InvalidInput(f"item vectors have shape {items.shape}, expected (items, {self.users.dim})")
+        items.setflags(write=False)
+        object.__setattr__(self, "items", items)
+
+    def score(self, user_vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(m, I) scores of all items for (m, d) user vectors, frozen columns included."""
+        scores: NDArray[np.float32] = np.asarray(user_vectors, dtype=np.float32) @ self.items.T
+        return scores
+
+    def loss(self, train: Interactions, batch: int = 32_768) -> "BPRLoss":
+        """The BPR loss of the user vectors on ``train``, items frozen: what AttrCloak-DD weighs leakage against."""
+        return BPRLoss.of(self.users, self.items, train, batch)
+
+
+@dataclass(frozen=True, eq=False)
+class BPRLoss:
+    """Bayesian personalised ranking of user vectors against frozen items (Rendle et al. 2009), in NumPy.
+
+    L = mean over sampled (u, i, j) of -log sigmoid(<x_u, v_i - v_j> + b_ui - b_uj), with i an item u interacted with,
+    j a uniform draw from the rest, and b the part of the score that comes from frozen columns. The gradient on x_u
+    is -sigmoid(-margin) (v_i - v_j), summed over the user's triples and divided by the number of triples.
+
+    Attributes:
+        items: (I, d_free) float64 item vectors of the free columns.
+        frozen_users: (n, d_frozen) the users' frozen columns.
+        frozen_items: (I, d_frozen) the items' values there.
+        seen: the interactions to learn from.
+        batch: triples of one call of ``gradient``.
+    """
+
+    items: NDArray[np.float64]
+    frozen_users: NDArray[np.float64]
+    frozen_items: NDArray[np.float64]
+    seen: Seen = field(repr=False)
+    batch: int = 32_768
+
+    @classmethod
+    def of(
+        cls, users: EmbeddingTable, items: NDArray[np.floating], train: Interactions, batch: int = 32_768
+    ) -> "BPRLoss":
+        """From a table, its items and the interactions of the same users, in the same order."""
+        if not users.ids.equals(train.users):
+            raise InvalidInput(
+                f"the table's {len(users)} users are not the {len(train.users)} users of the interactions in the same "
+                "order; align them by id first"
+            )
+        if len(items) != len(train.items):
+            raise InvalidInput(f"{len(items)} item vectors for {len(train.items)} items")
+        if batch < 1:
+            raise InvalidInput(f"a batch of {batch} triples is empty; use at least 1")
+        frozen = list(users.frozen_columns)
+        return cls(
+            items=np.asarray(items[:, users.free_columns], dtype=np.float64),
+            frozen_users=np.asarray(users.vectors[:, frozen], dtype=np.float64),
+            frozen_items=np.asarray(items[:, frozen], dtype=np.float64),
+            seen=Seen.of(train),
+            batch=batch,
+        )
+
+    def gradient(
+        self, user_vectors: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Loss and (n, d_free) gradient on one sampled batch of ``batch`` triples."""
+        return self.on(user_vectors, *self.seen.triples(rng, self.batch))
+
+    def on(
+        self,
+        user_vectors: NDArray[np.float64],
+        users: NDArray[np.integer],
+        positives: NDArray[np.integer],
+        negatives: NDArray[np.integer],
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Loss and (n, d_free) gradient on the given triples, each (b,); 0 and zeros when there are none."""
+        gradient = np.zeros(user_vectors.shape, dtype=np.float64)
+        if len(users) == 0:
+            return 0.0, gradient
+        order = np.argsort(users, kind="stable")
+        users, positives, negatives = users[order], positives[order], negatives[order]
+        difference = self.items[positives] - self.items[negatives]
+        margin = np.einsum("bd,bd->b", user_vectors[users], difference)
+        if self.frozen_users.shape[1]:
+            frozen = self.frozen_items[positives] - self.frozen_items[negatives]
+            margin += np.einsum("bd,bd->b", self.frozen_users[users], frozen)
+        loss = float(np.logaddexp(0.0, -margin).mean())
+        # sigmoid(-margin) by logaddexp, which neither overflows nor loses small values.
+        difference *= (-np.exp(-np.logaddexp(0.0, margin)) / len(users))[:, None]
+        starts = np.flatnonzero(np.diff(users, prepend=-1))
+        gradient[users[starts]] = np.add.reduceat(difference, starts, axis=0)
+        return loss, gradient
