@@ -18,9 +18,7 @@ __all__ = ["MODELS", "BPRLoss", "Model", "ModelName", "Recommender", "train"]
 class Model(Protocol):
     """A model is its settings: a frozen dataclass with ``fit``."""
 
-    def fit(
-        self, split: Split, seed: int = 0, progress: Callable[[str, int, int], None] | None = None
-    ) -> Recommender:
+    def fit(self, split: Split, seed: int = 0, progress: Callable[[str, int, int], None] | None = None) -> Recommender:
         """Train on ``split.train``; validation items only decide when to stop, test items are never read."""
         ...
 

@@ -92,7 +92,12 @@ def _implicit(module: Literal["als", "bpr"]) -> Any:
 
 
 def _fit(
-    name: Literal["als", "bpr"], library_model: Any, split: Split, settings: ALS | BPR, seed: int, progress: Progress | None
+    name: Literal["als", "bpr"],
+    library_model: Any,
+    split: Split,
+    settings: ALS | BPR,
+    seed: int,
+    progress: Progress | None,
 ) -> Recommender:
     from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
