@@ -57,7 +57,7 @@ def train(
 
 
 def model_class(model: str) -> type[Any]:
-    """The class of a model's settings; importing it imports no optional library."""
+    """The class of a model's settings. Asking for a torch model imports torch; nothing else does."""
     match model:
         case "als":
             from attrcloak.recommenders.implicit_models import ALS

@@ -22,6 +22,8 @@ try:
 except ImportError as error:
     raise MissingExtra("the models 'bpr-mf' and 'ncf'", "torch") from error
 
+__all__ = ["Tensor", "TrainingSettings", "TwoSided", "embedding", "fit", "nn", "served"]
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -163,7 +165,7 @@ def _descend(
             if settings.weight_decay:
                 loss = loss + settings.weight_decay * sides.penalty(u, i, j)
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
         if progress is not None:
             progress(f"training {name}", epoch, settings.epochs)
