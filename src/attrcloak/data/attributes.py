@@ -1,0 +1,248 @@
+"""What is known about people, who asked for what, and the cells that follow from both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.data.ids import Ids
+from attrcloak.errors import InvalidInput, raise_if
+from attrcloak.moments.cell_key import NOT_MARKED, CellKey
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """One attribute of a list of users.
+
+    Attributes:
+        name: such as "gender".
+        classes: names of the K classes; a code is an index into them.
+        codes: (n,) class of each user in [0, K), -1 where unknown.
+        marked: (n,) users who want it removed; only users whose class is known count. None in the constructor marks
+            every user whose class is known.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    codes: NDArray[np.int32]
+    marked: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        codes = np.array(self.codes, dtype=np.int32)
+        marked = codes != UNKNOWN if self.marked is None else np.array(self.marked, dtype=bool)
+        problems = []
+        if codes.ndim != 1 or marked.shape != codes.shape:
+            problems.append(f"attribute {self.name!r}: codes {codes.shape} and marks {marked.shape} must be (users,)")
+        outside = int(((codes < UNKNOWN) | (codes >= len(self.classes))).sum())
+        if outside:
+            problems.append(f"attribute {self.name!r}: {outside} class codes are outside [-1, {len(self.classes)})")
+        if len(set(self.classes)) != len(self.classes):
+            problems.append(f"attribute {self.name!r}: two classes have the same name")
+        raise_if(problems)
+        marked &= codes != UNKNOWN
+        codes.setflags(write=False)
+        marked.setflags(write=False)
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "marked", marked)
+
+    @classmethod
+    def from_values(cls, name: str, values: Sequence[Any], classes: Sequence[str] | None = None) -> "Attribute":
+        """From one value a user; None, NaN and empty text are unknown. Classes default to the sorted values."""
+        texts = [_text(value) for value in values]
+        names = list(classes) if classes is not None else _in_order({text for text in texts if text})
+        code_of = {text: code for code, text in enumerate(names)}
+        strange = {text for text in texts if text and text not in code_of}
+        if strange:
+            raise InvalidInput(
+                f"attribute {name!r}: {len(strange)} values are not among its classes: {', '.join(sorted(strange)[:5])}"
+            )
+        return cls(name, tuple(names), np.array([code_of.get(text, UNKNOWN) for text in texts], dtype=np.int32))
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(n,) users whose class is known."""
+        return self.codes != UNKNOWN
+
+    @property
+    def marks(self) -> NDArray[np.bool_]:
+        """(n,) users whose class is known and who want it removed."""
+        assert self.marked is not None  # set in __post_init__
+        return self.marked
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(K,) users of each class."""
+        return np.bincount(self.codes[self.known], minlength=len(self.classes))
+
+
+@dataclass(frozen=True, eq=False)
+class UserAttributes:
+    """Attributes of people, joined to tables by id and never by position.
+
+    Attributes:
+        ids: n unique user ids.
+        columns: the attributes by name, each over the same n users.
+    """
+
+    ids: Ids
+    columns: Mapping[str, Attribute]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", dict(self.columns))
+        raise_if(
+            [
+                f"attribute {name!r} has {len(column.codes)} users, expected {len(self.ids)}"
+                for name, column in self.columns.items()
+                if len(column.codes) != len(self.ids)
+            ]
+        )
+
+    @classmethod
+    def from_values(cls, ids: Ids | Sequence[Any] | NDArray[Any], **values: Sequence[Any]) -> "UserAttributes":
+        """From one sequence of values an attribute: ``UserAttributes.from_values(ids, gender=["F", "M"])``."""
+        ids = ids if isinstance(ids, Ids) else Ids(np.asarray(ids))
+        return cls(ids, {name: Attribute.from_values(name, column) for name, column in values.items()})
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the attributes, in order."""
+        return tuple(self.columns)
+
+    def __getitem__(self, name: str) -> Attribute:
+        if name not in self.columns:
+            raise InvalidInput(f"there is no attribute {name!r}; there are: {', '.join(self.columns) or 'none'}")
+        return self.columns[name]
+
+    def select(self, names: Sequence[str]) -> "UserAttributes":
+        """Only the named attributes, in that order; every unknown name is reported."""
+        missing = [name for name in names if name not in self.columns]
+        if missing:
+            raise InvalidInput(
+                f"there is no attribute {', '.join(map(repr, missing))}; there are: {', '.join(self.columns) or 'none'}"
+            )
+        return UserAttributes(self.ids, {name: self.columns[name] for name in names})
+
+    def align(self, ids: Ids) -> "UserAttributes":
+        """The same attributes over the users of a table, in its order; users not listed here are unknown.
+
+        Raises:
+            InvalidInput: not one of the table's users is listed here.
+        """
+        rows = self.ids.rows(ids)
+        if len(ids) and not (rows >= 0).any():
+            raise InvalidInput(
+                f"none of the {len(ids)} users of the table is among the {len(self)} listed people (table: "
+                f"{_examples(ids)}; people: {_examples(self.ids)}); is the id column the right one?"
+            )
+        absent = rows < 0
+        columns = {
+            name: replace(
+                column,
+                codes=np.where(absent, UNKNOWN, column.codes[rows]),
+                marked=np.where(absent, False, column.marks[rows]),
+            )
+            for name, column in self.columns.items()
+        }
+        return UserAttributes(ids, columns)
+
+    def mark(self, requests: Mapping[str, Ids | Sequence[Any] | NDArray[Any]]) -> "UserAttributes":
+        """Only the listed users ask, each for the attribute they are listed under; attributes not listed: nobody asks.
+
+        Raises:
+            InvalidInput: an attribute or a user is not known here; all are counted.
+        """
+        self.select(tuple(requests))
+        problems, columns = [], {}
+        for name, column in self.columns.items():
+            rows = self.ids.rows(requests.get(name, np.array([], dtype=np.int64)))
+            if (rows < 0).any():
+                absent = int((rows < 0).sum())
+                problems.append(f"attribute {name!r}: {absent} of {len(rows)} users who ask are not listed")
+            marked = np.zeros(len(self), dtype=bool)
+            marked[rows[rows >= 0]] = True
+            columns[name] = replace(column, marked=marked)
+        raise_if(problems)
+        return UserAttributes(self.ids, columns)
+
+    def merge_classes(self, name: str, classes: Sequence[str], into: str) -> "UserAttributes":
+        """Join several classes of an attribute into one, for classes too small to work with."""
+        column = self[name]
+        strange = [label for label in classes if label not in column.classes]
+        if strange:
+            raise InvalidInput(f"attribute {name!r} has no class {', '.join(map(repr, strange))}")
+        names = [label for label in column.classes if label not in classes and label != into] + [into]
+        new_code = np.array(
+            [names.index(into if label in classes else label) for label in column.classes] + [UNKNOWN], dtype=np.int32
+        )
+        merged = replace(column, classes=tuple(names), codes=new_code[column.codes])
+        return UserAttributes(self.ids, {**self.columns, name: merged})
+
+    def drop_classes(self, name: str, min_users: int) -> "UserAttributes":
+        """Make the classes with fewer than ``min_users`` users unknown."""
+        column = self[name]
+        keep = [label for label, count in zip(column.classes, column.counts, strict=True) if count >= min_users]
+        new_code = np.array([keep.index(c) if c in keep else UNKNOWN for c in column.classes] + [UNKNOWN], dtype=np.int32)
+        kept = replace(column, classes=tuple(keep), codes=new_code[column.codes])
+        return UserAttributes(self.ids, {**self.columns, name: kept})
+
+    def marked_codes(self, names: Sequence[str] | None = None) -> NDArray[np.int32]:
+        """(n, A) class codes, -1 where the class is unknown or the user did not ask."""
+        chosen = [self[name] for name in (self.names if names is None else names)]
+        if not chosen:
+            return np.empty((len(self), 0), dtype=np.int32)
+        return np.stack([np.where(column.marks, column.codes, NOT_MARKED) for column in chosen], axis=1).astype(np.int32)
+
+    def cells(self, names: Sequence[str] | None = None) -> "Cells":
+        """The cell of every user over the named attributes (all by default)."""
+        chosen = self.names if names is None else tuple(names)
+        key, codes = CellKey.of(chosen, [self[name].classes for name in chosen], self.marked_codes(chosen))
+        return Cells(key, codes)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cell of each user of a table.
+
+    Attributes:
+        key: what the cells mean.
+        of_user: (n,) cell of each user in [0, len(key)).
+    """
+
+    key: CellKey
+    of_user: NDArray[np.int32]
+
+    @property
+    def moves(self) -> NDArray[np.bool_]:
+        """(n,) users who asked for at least one attribute; everyone else stays bit-identical."""
+        return ~self.key.unmarked[self.of_user]
+
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """(n, A) class codes, -1 where not marked."""
+        return self.key.combinations[self.of_user]
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:  # NaN of any type is the one value that differs from itself
+        return ""
+    return str(value).strip()
+
+
+def _in_order(texts: set[str]) -> list[str]:
+    """Sorted, by number where every text is one ("1", "18", "25"), so that binned ages come out in order."""
+    try:
+        return sorted(texts, key=float)
+    except ValueError:
+        return sorted(texts)
+
+
+def _examples(ids: Ids) -> str:
+    return ", ".join(repr(value) for value in ids.values[:3].tolist())

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from attrcloak.data import Attribute, EmbeddingTable, Ids, Interactions, UserAttributes
+from attrcloak.errors import InvalidInput
+
+
+def test_ids_join_numbers_and_text():
+    assert Ids(np.array(["7", "8"])).rows(np.array([8, 7], dtype=object)).tolist() == [1, 0]
+    assert Ids(np.array([7, 8])).rows(["8", "9"]).tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("values", [[1, 1], ["a", None], [float("nan"), "a"], [[1]], [1.5], np.array([2**63], np.uint64)])
+def test_ids_refuse(values):
+    array = np.array(values, dtype=object) if isinstance(values, list) and isinstance(values[-1], str | None) else values
+    with pytest.raises(InvalidInput):
+        Ids(np.asarray(array))
+
+
+def test_marks_of_another_length_are_a_problem_not_a_crash():
+    with pytest.raises(InvalidInput, match="marks"):
+        Attribute("g", ("a", "b"), np.array([0, 1], dtype=np.int32), np.array([True, False, True]))
+
+
+def test_people_join_by_id_and_unknown_never_marked():
+    people = UserAttributes.from_values([3, 1], g=["b", np.float32("nan")]).align(Ids(np.array([1, 2, 3])))
+    assert people["g"].codes.tolist() == [-1, -1, 0]
+    assert people["g"].marks.tolist() == [False, False, True]
+
+
+def test_merge_and_drop_classes():
+    people = UserAttributes.from_values(range(5), g=["a", "b", "c", "a", None])
+    assert people.merge_classes("g", ["b", "c"], "rest")["g"].codes.tolist() == [0, 1, 1, 0, -1]
+    assert people.drop_classes("g", 2)["g"].codes.tolist() == [0, -1, -1, 0, -1]
+
+
+def test_embeddings_keep_frozen_columns_and_unchanged_rows():
+    table = EmbeddingTable(Ids.range(3), np.arange(9, dtype=np.float32).reshape(3, 3), frozen_columns=(2,))
+    moved = table.with_free(np.zeros((3, 2)), np.array([True, False, False]))
+    assert moved.vectors.tolist() == [[0, 0, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_a_pair_is_kept_at_its_last_time_and_the_last_item_is_held_out():
+    data = Interactions.from_ids(np.array([1, 1, 1, 1]), np.array([5, 6, 5, 7]), np.array([9, 1, 3, 0]))
+    assert len(data) == 3
+    assert data.items.values[data.leave_one_out().test_items].tolist() == [5]
+
+
+def test_last_item_needs_an_entry_a_user():
+    with pytest.raises(InvalidInput, match="last_item"):
+        Interactions(
+            Ids.range(1), Ids.range(1), np.zeros(1, np.int32), np.zeros(1, np.int32), last_item=np.zeros(2, np.int32)
+        )
