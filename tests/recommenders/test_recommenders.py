@@ -15,7 +15,7 @@ from attrcloak.recommenders import MODELS, Recommender, model_class, train
 
 SMALL = {
     "als": {"factors": 8},
-    "bpr": {"factors": 8, "iterations": 60},
+    "bpr": {"factors": 8, "learning_rate": 0.05, "regularization": 0.01},
     "bpr-mf": {"factors": 8, "learning_rate": 0.02, "batch": 256, "epochs": 25},
     "ncf": {"factors": 16, "learning_rate": 0.01, "batch": 256, "epochs": 25},
 }

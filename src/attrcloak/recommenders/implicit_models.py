@@ -41,8 +41,7 @@ class ALS:
 
     def fit(self, split: Split, seed: int = 0, progress: Progress | None = None) -> Recommender:
         """Train on ``split.train``. One thread, so the same seed gives the same factors."""
-        als = _implicit("als").AlternatingLeastSquares(**asdict(self), random_state=seed, num_threads=1)
-        return _fit("als", als, split, self, seed, progress)
+        return _fit("als", _implicit("als").AlternatingLeastSquares, split, self, seed, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +59,9 @@ class BPR:
     """
 
     factors: int = 64
-    learning_rate: float = 0.05
-    regularization: float = 0.01
-    iterations: int = 100
+    learning_rate: float = 0.02
+    regularization: float = 0.02
+    iterations: int = 60
 
     def __post_init__(self) -> None:
         _check(factors=self.factors, learning_rate=self.learning_rate, iterations=self.iterations)
@@ -71,8 +70,7 @@ class BPR:
 
     def fit(self, split: Split, seed: int = 0, progress: Progress | None = None) -> Recommender:
         """Train on ``split.train``. One thread, so the same seed gives the same factors."""
-        bpr = _implicit("bpr").BayesianPersonalizedRanking(**asdict(self), random_state=seed, num_threads=1)
-        return _fit("bpr", bpr, split, self, seed, progress)
+        return _fit("bpr", _implicit("bpr").BayesianPersonalizedRanking, split, self, seed, progress)
 
 
 def _check(**positive: float) -> None:
@@ -93,7 +91,7 @@ def _implicit(module: Literal["als", "bpr"]) -> Any:
 
 def _fit(
     name: Literal["als", "bpr"],
-    library_model: Any,
+    build: Callable[..., Any],
     split: Split,
     settings: ALS | BPR,
     seed: int,
@@ -113,6 +111,7 @@ def _fit(
 
     # Threads of the linear algebra library beside the library's own slow it down; one thread also repeats exactly.
     with threadpool_limits(limits=1, user_api="blas"):
+        library_model = build(**asdict(settings), random_state=seed, num_threads=1)
         library_model.fit(csr_matrix(split.train.matrix), show_progress=False, callback=report)
     users = np.ascontiguousarray(library_model.user_factors, dtype=np.float32)
     items = np.ascontiguousarray(library_model.item_factors, dtype=np.float32)

@@ -22,7 +22,7 @@ class NCF(TrainingSettings):
     """
 
     factors: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     batch: int = 4096
     layers: int = 2
 
