@@ -1,0 +1,81 @@
+"""A data set in memory, and how columns of any source become one."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.interactions import NO_ITEM, Interactions
+from attrcloak.data.named_columns import id_values, missing_column
+from attrcloak.errors import InvalidInput, raise_if
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Interactions and people of one source.
+
+    Attributes:
+        name: such as "ml-100k".
+        interactions: who interacted with what.
+        people: attributes of the users; may list users without interactions.
+        licence: the terms in short, paraphrased, and where to read them.
+        source: where it was read from.
+    """
+
+    name: str
+    interactions: Interactions
+    people: UserAttributes
+    licence: str
+    source: str
+
+
+def interactions_of(
+    table: Any, source: str, user: str, item: str, time: str | None, rating: str | None, last: str | None = None
+) -> Interactions:
+    """Interactions from a pyarrow table. A time of 0 or none is unknown and counts as the earliest.
+
+    Args:
+        table: one row an interaction, in file order.
+        source: names the file in messages.
+        user: column of user ids.
+        item: column of item ids.
+        time: column of seconds or of timestamps; None: no times.
+        rating: column of ratings; None: no ratings.
+        last: column that is true in the row of each user's last item; None: times say it.
+    """
+    import pyarrow as pa
+
+    wanted = [name for name in (user, item, time, rating, last) if name is not None]
+    problems = [missing_column(name, table.column_names) for name in wanted if name not in table.column_names]
+    if table.num_rows == 0:
+        problems.append("the file holds no interactions")
+    columns = {}
+    for name in (user, item):
+        if name in table.column_names:
+            try:
+                columns[name] = id_values(table[name], name)
+            except InvalidInput as error:
+                problems += error.problems
+    numbers: dict[str, Any] = {}
+    for name, kind in ((time, pa.int64()), (rating, pa.float32())):
+        if name is not None and name in table.column_names:
+            column = table[name]
+            try:
+                if pa.types.is_timestamp(column.type):
+                    column = column.cast(pa.timestamp("s", tz=column.type.tz), safe=False)
+                elif kind == pa.int64() and not pa.types.is_integer(column.type):
+                    column = column.cast(pa.float64()).cast(pa.int64(), safe=False)
+                numbers[name] = column.cast(kind).fill_null(0).to_numpy()
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                problems.append(f"column {name!r}: not all values are numbers ({error})")
+    raise_if([f"{source}: {problem}" for problem in problems])
+    data = Interactions.from_ids(
+        columns[user], columns[item], None if time is None else numbers[time], None if rating is None else numbers[rating]
+    )
+    if last is None:
+        return data
+    rows = np.flatnonzero(table[last].fill_null(False).to_numpy())
+    last_item = np.full(len(data.users), NO_ITEM, dtype=np.int32)
+    last_item[data.users.rows(columns[user][rows])] = data.items.rows(columns[item][rows])
+    return replace(data, last_item=last_item)
