@@ -23,7 +23,9 @@ def test_ids_with_leading_zeros_stay_text(tmp_path):
 
 
 def test_many_ages_are_grouped_and_bins_override(tmp_path):
-    pq.write_table(pa.table({"id": list(range(80)), "age": [float(a) for a in range(79)] + [None]}), tmp_path / "p.parquet")
+    pq.write_table(
+        pa.table({"id": list(range(80)), "age": [float(a) for a in range(79)] + [None]}), tmp_path / "p.parquet"
+    )
     age = read_people(tmp_path / "p.parquet")["age"]
     assert age.classes == ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+")
     assert age.codes[[17, 18, 24, 25, 49, 50, 55, 56, 79]].tolist() == [0, 1, 1, 2, 4, 5, 5, 6, -1]
@@ -38,7 +40,9 @@ def test_all_problems_at_once(tmp_path):
     assert "did you mean 'gender'" in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.csv", ""), ("a.xlsx", "x"), ("a.parquet", "PAR1"), ("b.csv", "id,g\n1\n")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", ""), ("a.xlsx", "x"), ("a.parquet", "PAR1"), ("b.csv", "id,g\n1\n")]
+)
 def test_unreadable(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(UnreadableFile):

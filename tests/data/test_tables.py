@@ -10,9 +10,13 @@ def test_ids_join_numbers_and_text():
     assert Ids(np.array([7, 8])).rows(["8", "9"]).tolist() == [1, -1]
 
 
-@pytest.mark.parametrize("values", [[1, 1], ["a", None], [float("nan"), "a"], [[1]], [1.5], np.array([2**63], np.uint64)])
+@pytest.mark.parametrize(
+    "values", [[1, 1], ["a", None], [float("nan"), "a"], [[1]], [1.5], np.array([2**63], np.uint64)]
+)
 def test_ids_refuse(values):
-    array = np.array(values, dtype=object) if isinstance(values, list) and isinstance(values[-1], str | None) else values
+    array = (
+        np.array(values, dtype=object) if isinstance(values, list) and isinstance(values[-1], str | None) else values
+    )
     with pytest.raises(InvalidInput):
         Ids(np.asarray(array))
 

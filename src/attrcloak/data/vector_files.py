@@ -155,7 +155,9 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], id_column: str | None, vector_
         raise InvalidInput(missing_column(id_column, list(arrays)))
     id_key = id_column or next((name for name in _ID_KEYS if name in arrays), None)
     ids = Ids.range(len(vectors)) if id_key is None else Ids(arrays[id_key])
-    constant = key == "user_factors" and vectors.ndim == 2 and vectors.shape[1] > 1 and bool((vectors[:, -1] == 1).all())
+    constant = (
+        key == "user_factors" and vectors.ndim == 2 and vectors.shape[1] > 1 and bool((vectors[:, -1] == 1).all())
+    )
     scoring: Scoring = "dot+constant" if constant else "dot" if key == "user_factors" else "unknown"
     frozen = (vectors.shape[1] - 1,) if constant else ()
     represents = "user factors" if key == "user_factors" else "user embeddings"
@@ -212,7 +214,9 @@ def _matrix(column: Any, name: str) -> NDArray[Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+    if not (
+        pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)
+    ):
         raise InvalidInput(f"column {name!r} is of type {column.type}, expected lists of numbers")
     if column.null_count:
         rows = np.flatnonzero(pc.is_null(column).to_numpy(zero_copy_only=False))

@@ -112,7 +112,9 @@ def load(name: str, data_dir: Path | None = None, progress: fetch.Progress | Non
                 return Dataset(name, *found, licence=known.licence, source=source)
     steps = "\n".join(f"  {number}. {text}" for number, text in enumerate(tried, 1))
     how = f"Fetch {known.url}, unpack it" if known else "Put interactions.parquet and users.parquet in a folder"
-    raise DataNotFound(f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder as data_dir.")
+    raise DataNotFound(
+        f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder as data_dir."
+    )
 
 
 def _fetch(known: _Known, folder: Path, progress: fetch.Progress | None) -> None:

@@ -71,7 +71,10 @@ def interactions_of(
                 problems.append(f"column {name!r}: not all values are numbers ({error})")
     raise_if([f"{source}: {problem}" for problem in problems])
     data = Interactions.from_ids(
-        columns[user], columns[item], None if time is None else numbers[time], None if rating is None else numbers[rating]
+        columns[user],
+        columns[item],
+        None if time is None else numbers[time],
+        None if rating is None else numbers[rating],
     )
     if last is None:
         return data

@@ -16,7 +16,9 @@ def read_modcloth(folder: Path) -> tuple[Interactions, UserAttributes]:
 
     path = sorted(folder.glob("df_modcloth*.csv"))[0]
     table = read_table(path)
-    missing = [name for name in ("user_id", "item_id", "user_attr", "timestamp", "rating") if name not in table.column_names]
+    missing = [
+        name for name in ("user_id", "item_id", "user_attr", "timestamp", "rating") if name not in table.column_names
+    ]
     if missing:
         raise InvalidInput([f"{path}: {missing_column(name, table.column_names)}" for name in missing])
     table = table.filter(pc.is_valid(table["user_id"]))

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from attrcloak.data.ages import AGE_EDGES
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.datasets.dataset import interactions_of
-from attrcloak.data.ages import AGE_EDGES
 from attrcloak.data.interactions import Interactions
 from attrcloak.data.named_columns import check_present
 from attrcloak.data.people_files import people_of
