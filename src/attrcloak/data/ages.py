@@ -1,6 +1,7 @@
 """Groups of a number, such as the seven age groups of MovieLens that every data set here is told in."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ def group_names(edges: Sequence[float]) -> tuple[str, ...]:
     whole = all(float(edge).is_integer() for edge in edges)
     between = [
         f"{low:g}-{high - 1:g}" if whole and high - low > 1 else f"{low:g}" if whole else f"{low:g} to under {high:g}"
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     ]
     return (f"under {texts[0]}", *between, f"{texts[-1]}+")
 

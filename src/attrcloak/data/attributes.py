@@ -66,7 +66,7 @@ class Attribute:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(n,) users whose class is known."""
-        return self.codes != UNKNOWN
+        return np.asarray(self.codes != UNKNOWN, dtype=np.bool_)
 
     @property
     def marks(self) -> NDArray[np.bool_]:
@@ -189,7 +189,8 @@ class UserAttributes:
         """Make the classes with fewer than ``min_users`` users unknown."""
         column = self[name]
         keep = [label for label, count in zip(column.classes, column.counts, strict=True) if count >= min_users]
-        new_code = np.array([keep.index(c) if c in keep else UNKNOWN for c in column.classes] + [UNKNOWN], dtype=np.int32)
+        codes = [keep.index(label) if label in keep else UNKNOWN for label in column.classes]
+        new_code = np.array([*codes, UNKNOWN], dtype=np.int32)
         kept = replace(column, classes=tuple(keep), codes=new_code[column.codes])
         return UserAttributes(self.ids, {**self.columns, name: kept})
 
@@ -198,7 +199,8 @@ class UserAttributes:
         chosen = [self[name] for name in (self.names if names is None else names)]
         if not chosen:
             return np.empty((len(self), 0), dtype=np.int32)
-        return np.stack([np.where(column.marks, column.codes, NOT_MARKED) for column in chosen], axis=1).astype(np.int32)
+        codes = [np.where(column.marks, column.codes, NOT_MARKED) for column in chosen]
+        return np.stack(codes, axis=1).astype(np.int32)
 
     def cells(self, names: Sequence[str] | None = None) -> "Cells":
         """The cell of every user over the named attributes (all by default)."""

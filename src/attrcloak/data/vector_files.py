@@ -24,7 +24,7 @@ def read_vectors(path: str | Path, *, id_column: str | None = None, vector_colum
     | file | vectors | ids |
     |---|---|---|
     | .npy | the array | 0 .. n-1 |
-    | .npz | ``vectors``, ``user_factors``, or the only array with two dimensions | ``ids``, ``user_ids``, else 0 .. n-1 |
+    | .npz | ``vectors``, ``user_factors``, or the only 2-d array | ``ids``, ``user_ids``, else 0 .. n-1 |
     | .parquet | the list column | ``user_id``, ``id`` or the like |
     | .safetensors | ``vectors``, ``user_factors``, or the only tensor with two dimensions | ``ids``, else 0 .. n-1 |
 
@@ -226,7 +226,8 @@ def _matrix(column: Any, name: str) -> NDArray[Any]:
     rows = np.flatnonzero(lengths != width)
     if len(rows):
         raise InvalidInput(
-            f"column {name!r}: {len(rows)} rows are not {width} long like the rest (rows {some(rows)}); repair or drop them"
+            f"column {name!r}: {len(rows)} rows are not {width} long like the rest (rows {some(rows)}); "
+            "repair or drop them"
         )
     numbers = column.flatten()
     if not (pa.types.is_floating(numbers.type) or pa.types.is_integer(numbers.type)):

@@ -58,17 +58,17 @@ def interactions_of(
             except InvalidInput as error:
                 problems += error.problems
     numbers: dict[str, Any] = {}
-    for name, kind in ((time, pa.int64()), (rating, pa.float32())):
-        if name is not None and name in table.column_names:
-            column = table[name]
+    for field, kind in ((time, pa.int64()), (rating, pa.float32())):
+        if field is not None and field in table.column_names:
+            column = table[field]
             try:
                 if pa.types.is_timestamp(column.type):
                     column = column.cast(pa.timestamp("s", tz=column.type.tz), safe=False)
                 elif kind == pa.int64() and not pa.types.is_integer(column.type):
                     column = column.cast(pa.float64()).cast(pa.int64(), safe=False)
-                numbers[name] = column.cast(kind).fill_null(0).to_numpy()
+                numbers[field] = column.cast(kind).fill_null(0).to_numpy()
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                problems.append(f"column {name!r}: not all values are numbers ({error})")
+                problems.append(f"column {field!r}: not all values are numbers ({error})")
     raise_if([f"{source}: {problem}" for problem in problems])
     data = Interactions.from_ids(
         columns[user],

@@ -12,9 +12,12 @@ from attrcloak.data.people_files import people_of
 from attrcloak.errors import UnreadableFile
 
 OCCUPATIONS = (
-    "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
-    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer", "retired",
-    "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman", "unemployed", "writer",
+    "other", "academic/educator", "artist", "clerical/admin",
+    "college/grad student", "customer service",
+    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
+    "retired",
+    "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
+    "unemployed", "writer",
 )  # fmt: skip
 """Names of the occupation codes 0 .. 20 of MovieLens 1M."""
 

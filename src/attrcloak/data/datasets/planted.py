@@ -33,8 +33,8 @@ def planted_leak(
     """
     if kind not in ("linear", "quadratic", "higher-order") or users < 2 or dim < 3 or strength < 0:
         raise InvalidSettings(
-            f"planted_leak(kind={kind!r}, users={users}, dim={dim}, strength={strength}): the kind is linear, quadratic "
-            "or higher-order, users at least 2, dim at least 3, strength at least 0"
+            f"planted_leak(kind={kind!r}, users={users}, dim={dim}, strength={strength}): the kind is linear, "
+            "quadratic or higher-order, users at least 2, dim at least 3, strength at least 0"
         )
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(users) % 2)
