@@ -1,6 +1,7 @@
 """Known data sets and folders of one's own: from disk, from the publisher, or from the package index."""
 
 import difflib
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def load(name: str, data_dir: Path | None = None, progress: fetch.Progress | Non
         for source, get in sources:
             try:
                 get()
-            except OSError as error:
+            except (OSError, EOFError, tarfile.TarError) as error:
                 tried.append(f"{source}: {error}")
                 continue
             found = _read_folder(name, cached, known)
