@@ -49,7 +49,7 @@ class TrainingSettings:
     batch: int = 8192
     epochs: int = 60
     check_every: int = 2
-    patience: int = 3
+    patience: int = 5
     threads: int = 2
 
     def __post_init__(self) -> None:
