@@ -1,0 +1,87 @@
+"""AttrCloak-DD: unlearning with interaction data (Wu et al., ICDE 2025)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from attrcloak.errors import InvalidSettings, NotSupported
+from attrcloak.moments.min_norm import leakage_weight
+from attrcloak.unlearning.descent import Objectives, RowSpace
+from attrcloak.unlearning.method import Moved, Progress, Rows, Step, Stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttrCloakDD:
+    """Minimise the Gaussian surrogate of leakage together with the recommender's own loss, items frozen.
+
+    Every step takes the gradient of L^AU over the whole table and that of L^Rec on one sampled batch, and moves along
+    their MGDA combination (Wu et al. 2025, Algorithm 1 with L^R = L^Rec). Because L^Rec is a sample, the smallest
+    weight of the leakage may be 0, as the paper has it; a floor above 0 keeps unlearning going where the recommender
+    has not converged and its gradient would outweigh everything.
+
+    Attributes:
+        steps: number of steps.
+        learning_rate: step on the gradient times the number of users, in units of the mean variance per dimension.
+        min_leakage_weight: floor of the MGDA weight, in [0, 1].
+        ridge: added to every covariance, as a share of the mean variance per dimension.
+        pooling: shrinkage of small classes, in users; see ``moments.surrogate``.
+    """
+
+    name: ClassVar[str] = "attrcloak-dd"
+
+    steps: int = 300
+    learning_rate: float = 0.05
+    min_leakage_weight: float = 0.5
+    ridge: float = 1e-3
+    pooling: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_leakage_weight <= 1:
+            raise InvalidSettings(f"min_leakage_weight is {self.min_leakage_weight}, expected a number in [0, 1]")
+        if self.steps < 1 or self.learning_rate <= 0 or self.ridge < 0 or self.pooling < 0:
+            raise InvalidSettings("steps and learning_rate must be positive, ridge and pooling must not be negative")
+
+    @classmethod
+    def paper(cls) -> "AttrCloakDD":
+        """As printed: the weight clipped to [0, 1]. Steps, learning rate and ridge are not stated there; these are ours."""
+        return cls(min_leakage_weight=0.0)
+
+    def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
+        """Descend on rows; only users who asked move.
+
+        Raises:
+            NotSupported: the run has no recommender loss, that is no interactions.
+        """
+        if rows.recommendation is None:
+            raise NotSupported(
+                "attrcloak-dd needs interactions and the recommender's items for its loss; "
+                "without them use attrcloak-df or calibrated"
+            )
+        moments, moves = rows.moments, rows.cells.moves
+        variance = max(moments.mean_variance, 1e-300)
+        space = RowSpace(rows.vectors, rows.cells.of_user, rows.cells.key)
+        objectives = Objectives(self.ridge * variance, self.pooling, drift_scale=0.0)
+        rate = self.learning_rate * variance * space.users
+        rng = np.random.default_rng(rows.seed)
+        position, trace = space.start, []
+        stopped: Stopped = "max steps"
+        for step in range(self.steps):
+            try:
+                leakage, field = objectives.leakage_and_field(space, position)
+            except np.linalg.LinAlgError:
+                stopped = "diverged"
+                break
+            loss, pull = rows.recommendation.gradient(position, rng)
+            pull = np.where(moves[:, None], pull, 0.0)
+            weight = leakage_weight(
+                space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), self.min_leakage_weight
+            )
+            trace.append(Step(leakage, loss, weight))
+            if not np.isfinite(leakage) or leakage > 2 * trace[0].leakage + 1:
+                stopped = "diverged"
+                break
+            position = position - rate * (weight * field + (1 - weight) * pull)
+            if progress is not None:
+                progress(self.name, step + 1, self.steps)
+        return Moved(position, tuple(trace), stopped)
