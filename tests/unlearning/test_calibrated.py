@@ -1,0 +1,87 @@
+"""Calibrated: the released moments are those of the drawn classes, and nothing else is given away."""
+
+import numpy as np
+import pytest
+
+from attrcloak.data import EmbeddingTable, Ids, UserAttributes
+from attrcloak.errors import NotSupported
+from attrcloak.moments import CellKey, cell_moments
+from attrcloak.unlearning import Calibrated, run
+from attrcloak.unlearning.null_draw import null_labels
+
+KEY = b"0123456789abcdef0123456789abcdef"
+
+
+def leaky(seed: int = 0, users: int = 900, dim: int = 6, scoring: str = "unknown"):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, users)
+    groups = rng.integers(0, 3, users)
+    x = rng.normal(size=(users, dim)) * (1 + 0.6 * labels[:, None]) + 1.5 * np.eye(dim)[groups] + 0.5 * labels[:, None]
+    people = UserAttributes.from_values(np.arange(users), gender=labels.tolist(), age=groups.tolist())
+    return EmbeddingTable(Ids.range(users), x, scoring=scoring), people
+
+
+def class_moments(table, codes, people, attribute):
+    key, cells = CellKey.of(people.names, [people[name].classes for name in people.names], codes)
+    return cell_moments(table.free, cells, key).marginal(attribute)
+
+
+def test_released_class_moments_are_those_of_the_secretly_drawn_classes():
+    table, people = leaky()
+    method = Calibrated(slices=0, sweeps=30, pooling_per_dimension=0.0, ridge=0.0)
+    result = run(method, table, people, key=KEY)
+    codes = people.marked_codes()
+    drawn = null_labels(codes, table.ids.values, KEY)
+    for attribute in (0, 1):
+        released = class_moments(result.table, codes, people, attribute)
+        target = class_moments(table, drawn, people, attribute)
+        np.testing.assert_allclose(released.mean, target.mean, atol=1e-6)
+        np.testing.assert_allclose(released.covariance, target.covariance, atol=1e-5)
+
+
+def test_matching_means_only_is_one_shift_a_class():
+    table, people = leaky()
+    result = run(Calibrated(match="mean", slices=0), table, people, key=KEY)
+    np.testing.assert_allclose(result.eraser.matrices, np.tile(np.eye(6), (6, 1, 1)), atol=1e-12)
+
+
+def test_slices_bring_shapes_that_moments_cannot_see_to_the_drawn_class():
+    """Same mean and variance, two bumps against one: only quantiles tell the classes apart."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 2000)
+    bumps = rng.choice([-1.0, 1.0], 2000) + 0.1 * rng.normal(size=2000)
+    first = np.where(labels, bumps / bumps.std(), rng.normal(size=2000))
+    x = np.stack([first, rng.normal(size=2000)], axis=1)
+    people = UserAttributes.from_values(np.arange(2000), a=labels.tolist())
+    table = EmbeddingTable(Ids.range(2000), x)
+
+    def middle_share_gap(vectors) -> float:
+        middle = np.abs(vectors[:, 0]) < 0.5
+        return abs(middle[labels == 1].mean() - middle[labels == 0].mean())
+
+    affine = run(Calibrated(slices=0), table, people, key=KEY).table.vectors
+    sliced = run(Calibrated(slices=10), table, people, key=KEY).table.vectors
+    assert middle_share_gap(affine) > 0.25
+    assert middle_share_gap(sliced) < 0.08
+
+
+def test_one_length_first_where_only_the_direction_ranks_and_refused_where_it_does_not():
+    table, people = leaky(scoring="dot")
+    result = run(Calibrated(), table, people, key=KEY)
+    assert result.scaling == "unit"
+    np.testing.assert_allclose(result.lengths, np.linalg.norm(table.vectors, axis=1))
+    biased = EmbeddingTable(table.ids, np.c_[table.vectors, np.ones(900)], frozen_columns=(6,), scoring="dot+constant")
+    assert run(Calibrated(), biased, people, key=KEY).scaling == "none"
+    with pytest.raises(NotSupported, match="length='keep'"):
+        run(Calibrated(length="unit"), biased, people, key=KEY)
+
+
+def test_the_key_decides_the_draw_and_is_nowhere_in_the_result():
+    table, people = leaky()
+    first, again = (run(Calibrated(), table, people, key=KEY) for _ in range(2))
+    other = run(Calibrated(), table, people)
+    np.testing.assert_array_equal(first.table.vectors, again.table.vectors)
+    assert first.key_commitment == again.key_commitment != other.key_commitment
+    assert not np.array_equal(first.table.vectors, other.table.vectors)
+    assert KEY not in repr(first).encode()
+    assert KEY.decode() not in repr(first)
