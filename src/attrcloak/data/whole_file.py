@@ -8,17 +8,23 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` to write to; it takes the place of ``path`` when the block ends well."""
+def replacing(path: Path, secret: bool = False) -> Iterator[Path]:
+    """A temporary file beside ``path`` to write to; it takes the place of ``path`` when the block ends well.
+
+    Args:
+        path: where the file goes; its folder must exist.
+        secret: readable by its owner only.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files only the owner can read; a plain new file would follow the umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        if not secret:
+            # mkstemp makes files only the owner can read; a plain new file would follow the umask.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -178,10 +178,16 @@ def objective(moments: CellMoments, ridge: float, pooling: float = 0.0) -> float
     return float(np.mean(values)) if values else 0.0
 
 
-def unit_length(table: EmbeddingTable) -> tuple[EmbeddingTable, NDArray[np.float64], float]:
-    """Bring every vector to the table's root mean square length; zero vectors stay zero.
+def unit_length(
+    table: EmbeddingTable, common_length: float | None = None
+) -> tuple[EmbeddingTable, NDArray[np.float64], float]:
+    """Bring every vector to one length; zero vectors stay zero.
 
     With plain dot-product scoring no user's ranking changes, and length itself tells activity.
+
+    Args:
+        table: the vectors.
+        common_length: the length to bring them to; the table's root mean square length by default.
 
     Returns:
         The scaled table, (n,) the lengths before, and the common length.
@@ -192,7 +198,7 @@ def unit_length(table: EmbeddingTable) -> tuple[EmbeddingTable, NDArray[np.float
             "user's ranking; use length='keep'"
         )
     lengths = np.linalg.norm(table.vectors.astype(np.float64), axis=1)
-    common = float(np.sqrt(np.mean(lengths**2))) or 1.0
+    common = common_length or float(np.sqrt(np.mean(lengths**2))) or 1.0
     scaled = table.vectors * (common / np.where(lengths > 0, lengths, 1.0))[:, None]
     return replace(table, vectors=scaled.astype(table.vectors.dtype)), lengths, common
 

@@ -1,0 +1,59 @@
+"""The commands. Each parses, loads, calls one library function, writes, and sets the exit code."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from attrcloak.cli.recommendations import data, demo, doctor, evaluate, report, train
+from attrcloak.cli.tables import apply, audit, undo, unlearn
+from attrcloak.errors import AttrCloakError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Measure what user embeddings give away about people, and lower it after training. "
+    "Exit codes: 0 fine, 1 an error, 2 a wrong command line, 3 a gate not passed.",
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
+) -> None:
+    """Read by ``main``, which also serves errors raised before a command starts."""
+
+
+for command in (demo, train, audit, unlearn, apply, undo, evaluate, report, data, doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command; turn errors raised on purpose into a message and exit code 1."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except (AttrCloakError, OSError, MemoryError) as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {_message(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave through every ``finally``, so that half-written files are removed."""
+    print("interrupted; nothing was written", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. Nothing was written; free space or choose another folder and run again"
+    if isinstance(error, MemoryError):
+        return "out of memory. Nothing was written; --plan says what a run needs"
+    return str(error)

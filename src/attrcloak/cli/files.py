@@ -1,0 +1,123 @@
+"""What several commands do with files and option texts: load tables and people, keep inputs safe, read settings."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
+
+if TYPE_CHECKING:
+    from attrcloak.data import EmbeddingTable, UserAttributes
+    from attrcloak.unlearning.method import MomentMethod, RowMethod
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """A comma-separated option."""
+    if text is None:
+        return None
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def load_people(path: Path, id_column: str | None, columns: str | None, requests: Path | None = None) -> "UserAttributes":
+    """Read people, and mark those who ask where a list of requests is given."""
+    from attrcloak.data.people_files import read_people
+
+    people = read_people(path, id_column=id_column, columns=names(columns))
+    return people if requests is None else people.mark(_read_requests(requests, people.names))
+
+
+def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = {"user_id", "attribute"} - set(reader.fieldnames or ())
+            if missing:
+                raise InvalidInput(f"{path}: no column {', '.join(sorted(missing))}; a list of requests has user_id,attribute")
+            rows = [(row["user_id"], row["attribute"]) for row in reader]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFile(f"{path} cannot be read: {error}") from error
+    asked: dict[str, list[str]] = {}
+    for user, attribute in rows:
+        asked.setdefault(attribute, []).append(user)
+    strange = sorted(set(asked) - set(known))
+    if strange:
+        raise InvalidInput(f"{path}: requests for {', '.join(strange)}, but the attributes are {', '.join(known)}")
+    return asked
+
+
+def refuse_inputs_as_outputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
+    """Inputs are never overwritten, and two outputs never share a file."""
+    sources = {path.resolve() for path in inputs if path is not None}
+    seen: set[Path] = set()
+    problems = []
+    for path in outputs:
+        if path is None:
+            continue
+        if path.resolve() in sources:
+            problems.append(f"{path} is an input; give the output another name")
+        if path.resolve() in seen:
+            problems.append(f"{path} is named for two outputs")
+        if not path.resolve().parent.is_dir():
+            problems.append(f"{path}: the folder {path.resolve().parent} does not exist; make it first")
+        seen.add(path.resolve())
+    if problems:
+        raise InvalidInput(problems)
+
+
+def build_method(name: str, settings: Sequence[str]) -> "MomentMethod | RowMethod":
+    """A method with ``key=value`` settings; unknown keys are an error that suggests the nearest known one."""
+    from attrcloak.comparison import check_methods
+    from attrcloak.unlearning import METHODS
+
+    check_methods([name])
+    if name not in METHODS:
+        raise InvalidSettings(f"{name!r} is no method to run; known: {', '.join(METHODS)}")
+    made = METHODS[name]
+    known: dict[str, Any] = {field.name: field.default for field in fields(made)}  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or key not in known:
+            near = get_close_matches(key, known, n=1)
+            raise InvalidSettings(
+                f"{name} has no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                + f" Known: {', '.join(known) or 'none'}; write key=value"
+            )
+        try:
+            chosen[key] = type(known[key])(text)
+        except ValueError as error:
+            raise InvalidSettings(f"{name}: {key} is {text!r}, expected a {type(known[key]).__name__}") from error
+    return made(**chosen)
+
+
+def read_key(path: Path | None) -> bytes | None:
+    """Secret key material from a file of at least 16 bytes."""
+    if path is None:
+        return None
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error}") from error
+    if len(key) < 16:
+        raise InvalidInput(f"{path} holds {len(key)} bytes; a key has at least 16 random ones (openssl rand -hex 32)")
+    return key
+
+
+def keep_length(table: "EmbeddingTable", length: str) -> "EmbeddingTable":
+    """The table with its scoring set by --length: "unit" says that vectors are scored by a plain dot product."""
+    from dataclasses import replace
+
+    if length not in ("auto", "unit", "keep"):
+        raise InvalidSettings(f"--length is {length!r}, expected auto, unit or keep")
+    if length == "unit" and not table.frozen_columns:
+        return replace(table, scoring="dot")
+    return replace(table, scoring="unknown") if length == "keep" and table.scoring == "dot" else table
+
+
+def note(text: str) -> None:
+    """A message for the reader, on standard error."""
+    print(text, file=sys.stderr)

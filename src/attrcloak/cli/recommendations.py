@@ -1,0 +1,247 @@
+"""Commands on recommenders and data sets: demo, train, evaluate, report, data, doctor."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attrcloak.cli import files
+from attrcloak.errors import InvalidInput
+
+DatasetName = Annotated[str, typer.Option("--dataset", help="ml-100k, ml-1m, modcloth or lastfm-1k.")]
+Model = Annotated[str, typer.Option(help="als or bpr (implicit), bpr-mf or ncf (torch).")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder in the official layout, of RecBole atomic files, or with interactions and users in Parquet."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of split, model and attackers.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
+
+
+def demo(
+    out: OutFolder = Path("demo-out"),
+    dataset: DatasetName = "ml-100k",
+    model: Model = "als",
+    methods: Annotated[str | None, typer.Option(help="Comma-separated methods; all by default.")] = None,
+    data_dir: DataDir = None,
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(help="Seeds of each audit.", min=1)] = 3,
+    surfaces: Annotated[
+        bool, typer.Option(help="Also attack old and new vectors together, top-N lists and raw history.")
+    ] = True,
+) -> None:
+    """Train, audit, unlearn, audit again and evaluate on real data; leaves report.html and report.json.
+
+    Example: attrcloak demo --dataset ml-100k --out demo-out
+    """
+    from dataclasses import replace
+
+    from attrcloak.auditing import SOUND
+    from attrcloak.comparison import check_methods, compare
+    from attrcloak.data.datasets import load
+    from attrcloak.reporting import write_report
+    from attrcloak.reporting.terminal import comparison_table, progress_bar
+    from attrcloak.unlearning import METHODS
+
+    chosen = check_methods(files.names(methods) or tuple(METHODS))
+    out.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress:
+        loaded = load(dataset, data_dir, progress)
+        files.note(f"{loaded.name} from {loaded.source}\n{loaded.licence}")
+        report = compare(
+            loaded,
+            model,
+            chosen,
+            seed=seed,
+            protocol=replace(SOUND, seeds=seeds),
+            surfaces=surfaces,
+            progress=progress,
+        ).to_json()
+    write_report(report, html=out / "report.html", json=out / "report.json")
+    from rich.console import Console
+
+    Console().print(comparison_table(report))
+    files.note(f"{out / 'report.html'} and {out / 'report.json'} written")
+
+
+def train(
+    out: OutFolder,
+    dataset: DatasetName = "ml-100k",
+    model: Model = "als",
+    data_dir: DataDir = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a recommender on everything but each user's held-out items; leaves users.npz, items.npy and the people.
+
+    Example: attrcloak train --dataset ml-100k --model als --out model
+    """
+    import numpy as np
+
+    from attrcloak.data.datasets import load
+    from attrcloak.data.vector_files import write_vectors
+    from attrcloak.data.whole_file import replacing
+    from attrcloak.recommenders import train as run_training
+    from attrcloak.reporting.json_files import write_json
+    from attrcloak.reporting.terminal import progress_bar
+
+    out.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress:
+        loaded = load(dataset, data_dir, progress)
+        recommender = run_training(model, loaded.interactions.leave_one_out(seed), seed=seed, progress=progress)
+    write_vectors(recommender.users, out / "users.npz")
+    with replacing(out / "items.npy") as temporary:
+        np.save(temporary, recommender.items, allow_pickle=False)
+    _write_people(loaded.people, out / "people.csv")
+    description = {
+        "schema": "attrcloak.model/1",
+        "dataset": loaded.name,
+        "model": recommender.name,
+        "represents": recommender.users.represents,
+        "frozen_columns": list(recommender.users.frozen_columns),
+        "scoring": recommender.users.scoring,
+        "settings": dict(recommender.settings),
+        "seed": seed,
+        "seconds": recommender.seconds,
+        "fingerprint": recommender.users.fingerprint(),
+    }
+    write_json(description, out / "model.json")
+    files.note(f"{out}: {recommender.users.represents} of {len(recommender.users)} users in {recommender.seconds:.1f} s")
+
+
+def evaluate(
+    vectors: Annotated[Path, typer.Argument(help="User vectors, such as users.npz of train or a table made from it.")],
+    items: Annotated[Path, typer.Option(help="Item vectors of the same recommender (.npy).", show_default=False)],
+    dataset: DatasetName = "ml-100k",
+    data_dir: DataDir = None,
+    protocol: Annotated[str, typer.Option(help="leave-one-out, sampled-99 or paper (train-fit).")] = "leave-one-out",
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")] = False,
+) -> None:
+    """NDCG and HR of user vectors on the held-out items of a data set, with the seed that split it at training.
+
+    Example: attrcloak evaluate model/users.npz --items model/items.npy --dataset ml-100k
+    """
+    import numpy as np
+
+    from attrcloak.data.datasets import load
+    from attrcloak.data.vector_files import read_vectors
+    from attrcloak.evaluation import evaluate as run_evaluation
+    from attrcloak.reporting.json_files import dump
+    from attrcloak.reporting.terminal import progress_bar
+
+    table = read_vectors(vectors)
+    item_vectors = read_vectors(items).vectors
+    with progress_bar(as_json) as progress:
+        loaded = load(dataset, data_dir, progress)
+        rows = table.ids.rows(loaded.interactions.users)
+        problems = []
+        if (rows < 0).any():
+            problems.append(f"{int((rows < 0).sum())} of {len(rows)} users of {loaded.name} have no vector in {vectors}")
+        if len(item_vectors) != len(loaded.interactions.items):
+            problems.append(f"{items} has {len(item_vectors)} items, {loaded.name} has {len(loaded.interactions.items)}")
+        if item_vectors.shape[1] != table.dim:
+            problems.append(f"users have {table.dim} dimensions, items {item_vectors.shape[1]}")
+        if problems:
+            raise InvalidInput(problems)
+        vectors_in_order = np.asarray(table.vectors[rows], dtype=np.float32)
+        report = run_evaluation(
+            lambda chosen: vectors_in_order[chosen] @ item_vectors.T,
+            loaded.interactions.leave_one_out(seed),
+            protocol=protocol,  # type: ignore[arg-type]
+            people=loaded.people.align(loaded.interactions.users),
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print(dump(report.to_json()), end="")
+        return
+    for metric, value in report.values.items():
+        print("{} {:.4f} [{:.4f}, {:.4f}] ({}, {} users)".format(metric, value, *report.ci[metric], protocol, report.users))
+
+
+def report(
+    source: Annotated[Path, typer.Argument(help="A report.json.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path("report.html"),
+) -> None:
+    """Draw the page of a report.json again.
+
+    Example: attrcloak report demo-out/report.json -o report.html
+    """
+    files.refuse_inputs_as_outputs([source], [output])
+    from attrcloak.reporting import read_report, write_report
+
+    write_report(read_report(source), html=output)
+    files.note(f"{output}: written")
+
+
+def data(
+    name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, modcloth or lastfm-1k.", show_default=False)],
+    out: OutFolder,
+    data_dir: DataDir = None,
+) -> None:
+    """Get a data set, check it, and write it as interactions.parquet and users.parquet. Prints its licence terms.
+
+    Example: attrcloak data ml-100k --out ml-100k
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    from attrcloak.data.datasets import load
+    from attrcloak.data.whole_file import replacing
+    from attrcloak.reporting.terminal import progress_bar
+
+    with progress_bar() as progress:
+        loaded = load(name, data_dir, progress)
+    files.note(f"{loaded.name} from {loaded.source}\n{loaded.licence}")
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = loaded.interactions
+    columns = {"user_id": pairs.users.values[pairs.user_rows], "item_id": pairs.items.values[pairs.item_rows]}
+    if pairs.ratings is not None:
+        columns["rating"] = pairs.ratings
+    if pairs.times is not None:
+        columns["timestamp"] = pairs.times
+    if pairs.last_item is not None:
+        columns["last_item"] = pairs.last_item[pairs.user_rows] == pairs.item_rows
+    with replacing(out / "interactions.parquet") as temporary:
+        parquet.write_table(pa.table(columns), temporary)
+    people = loaded.people
+    values = {name: [None if c < 0 else people[name].classes[c] for c in people[name].codes] for name in people.names}
+    with replacing(out / "users.parquet") as temporary:
+        parquet.write_table(pa.table({"user_id": people.ids.values, **values}), temporary)
+    print(f"{out}: {len(pairs.users)} users, {len(pairs.items)} items, {len(pairs)} interactions")
+
+
+def doctor() -> None:
+    """Say which versions, optional parts and threads are at hand.
+
+    Example: attrcloak doctor
+    """
+    import os
+    from importlib.util import find_spec
+
+    from attrcloak.comparison import versions
+
+    for name, version in versions().items():
+        print(f"{name:<16}{version}")
+    for module, extra, use in (
+        ("implicit", "implicit", "als and bpr recommenders"),
+        ("xgboost", "xgboost", "the xgboost attacker"),
+        ("torch", "torch", "bpr-mf and ncf recommenders"),
+    ):
+        found = find_spec(module) is not None
+        print(f"{module:<16}{'found' if found else 'missing'}: {use}" + ("" if found else f"; pip install 'attrcloak[{extra}]'"))
+    print(f"{'cores':<16}{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}")
+
+
+def _write_people(people, path: Path) -> None:  # type: ignore[no-untyped-def]
+    import csv
+
+    from attrcloak.data.whole_file import replacing
+
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", *people.names])
+        for row, user in enumerate(people.ids.values.tolist()):
+            codes = [int(people[name].codes[row]) for name in people.names]
+            labels = ["" if c < 0 else people[n].classes[c] for n, c in zip(people.names, codes, strict=True)]
+            writer.writerow([user, *labels])

@@ -1,0 +1,304 @@
+"""Commands on a table that someone already has: audit, unlearn, apply, undo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attrcloak.cli import files
+from attrcloak.errors import InvalidSettings
+
+Vectors = Annotated[Path, typer.Argument(help="Vectors in .npy, .npz, .parquet or .safetensors.", show_default=False)]
+People = Annotated[
+    Path, typer.Option("--attributes", help="CSV, TSV or Parquet with one row a user.", show_default=False)
+]
+Columns = Annotated[str | None, typer.Option(help="Attributes to use, comma-separated; all columns by default.")]
+IdColumn = Annotated[str | None, typer.Option("--id", help="Name of the id column; user_id by default.")]
+VectorColumn = Annotated[str | None, typer.Option("--vector", help="Name of the vector column, if there are several.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where the new table goes.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+
+
+def audit(
+    vectors: Vectors,
+    attributes: People,
+    columns: Columns = None,
+    id_column: IdColumn = None,
+    vector_column: VectorColumn = None,
+    original: Annotated[
+        Path | None, typer.Option(help="The table before unlearning: also attack the difference.")
+    ] = None,
+    attackers: Annotated[str, typer.Option(help="Comma-separated: logistic, mlp, xgboost, qda, knn.")] = (
+        "logistic,mlp,xgboost"
+    ),
+    protocol: Annotated[str, typer.Option(help="sound, or paper (one 20/80 split, plain accuracy).")] = "sound",
+    known: Annotated[str, typer.Option(help="Shares of labels that attackers know, comma-separated.")] = "0.8",
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from --seed on.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="First seed of folds and attackers.")] = 0,
+    fail_above: Annotated[
+        list[str] | None,
+        typer.Option(help="attribute=balanced accuracy, repeatable; exit 3 when an attacker is further from chance."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how well attackers read attributes from user vectors.
+
+    Example: attrcloak audit users.npy --attributes people.csv --columns gender,age --fail-above gender=0.55
+    """
+    gates = _gates(fail_above or [])
+    chosen = _protocol(protocol, known, seeds)
+    from attrcloak.auditing import audit as run_audit
+    from attrcloak.data.vector_files import read_vectors
+    from attrcloak.reporting.json_files import dump
+    from attrcloak.reporting.terminal import audit_table, progress_bar
+
+    table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
+    people = files.load_people(attributes, id_column, columns)
+    before = None if original is None else read_vectors(original, id_column=id_column, vector_column=vector_column)
+    people.select(tuple(gates))
+    with progress_bar(as_json) as progress:
+        report = run_audit(
+            table,
+            people,
+            attackers=files.names(attackers) or (),
+            protocol=chosen,
+            original=before,
+            seed=seed,
+            progress=progress,
+        )
+    if as_json:
+        print(dump(report.to_json()), end="")
+    else:
+        _show(audit_table(report.results))
+        for text in report.notes:
+            files.note(f"note: {text}")
+    broken = report.breaks(gates)
+    for text in broken:
+        files.note(f"gate not passed: {text}")
+    raise typer.Exit(3 if broken else 0)
+
+
+def unlearn(
+    vectors: Vectors,
+    attributes: People,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the new table goes.")] = None,
+    columns: Columns = None,
+    method: Annotated[str, typer.Option(help="Method to use.")] = "calibrated",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, repeatable: a setting of the method.")
+    ] = None,
+    length: Annotated[
+        str, typer.Option(help="unit: vectors are scored by a plain dot product, so bring all to one length; keep; auto.")
+    ] = "auto",
+    requests: Annotated[
+        Path | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
+    ] = None,
+    eraser: Annotated[
+        Path | None, typer.Option(help="Write the affine maps here (methods that have them). A secret.")
+    ] = None,
+    undo_file: Annotated[
+        Path | None, typer.Option("--undo-file", help="Write the original rows of moved users here. A secret.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Secret key of the null draw; a fresh one is drawn and forgotten by default.")
+    ] = None,
+    id_column: IdColumn = None,
+    vector_column: VectorColumn = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is random but not secret.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Seeds of the audit that gives the verdict.", min=1)] = 3,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and do nothing.")] = False,
+    check: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result and give a verdict.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Lower what vectors give away, write a new table, and end with a verdict; exit 3 when it is not "protected".
+
+    Example: attrcloak unlearn users.npy --attributes people.csv --columns gender,age -o new.npy
+    """
+    chosen = files.build_method(method, settings or [])
+    if output is None and not plan:
+        raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
+    files.refuse_inputs_as_outputs([vectors, attributes, requests, key_file], [output, eraser, undo_file])
+    from attrcloak import release
+    from attrcloak.data.vector_files import read_vectors, write_vectors
+    from attrcloak.reporting.json_files import dump
+    from attrcloak.reporting.terminal import audit_table, progress_bar
+    from attrcloak.unlearning.undo import OriginalRows
+
+    table = files.keep_length(read_vectors(vectors, id_column=id_column, vector_column=vector_column), length)
+    people = files.load_people(attributes, id_column, columns, requests)
+    if plan:
+        planned = release.plan(table, people, chosen)
+        print(dump(planned.to_json()), end="") if as_json else _show_plan(planned)
+        return
+    assert output is not None  # checked above
+    with progress_bar(as_json) as progress:
+        released = release.unlearn(
+            table,
+            people,
+            chosen,
+            key=files.read_key(key_file),
+            seed=seed,
+            check=check,
+            protocol=_protocol("sound", "0.8", seeds),
+            progress=progress,
+        )
+    result, secrets = released.result, []
+    if undo_file is not None:
+        OriginalRows.of(table, result).save(undo_file)
+        secrets.append(undo_file)
+    if eraser is not None:
+        if result.eraser is None:
+            OriginalRows.of(table, result).save(eraser)
+            files.note(f"{method} moves rows one by one, so {eraser} holds the original rows: undo can use it, apply cannot")
+        else:
+            result.eraser.save(eraser)
+        secrets.append(eraser)
+    write_vectors(result.table, output, like=vectors)
+    for path in secrets:
+        files.note(f"{path} is a secret: keep it like a key, or destroy it")
+    if as_json:
+        print(dump(_unlearn_json(released)), end="")
+    else:
+        files.note(
+            f"{output}: {int(result.moved.sum())} of {len(table)} users moved by {method} in {result.seconds:.1f} s "
+            f"({result.stopped}; objective {result.objective_before:.3f} -> {result.objective_after:.3f} nats)"
+        )
+        if released.audit is not None:
+            _show(audit_table(released.audit.results))
+    verdict = released.verdict
+    if verdict is None:
+        files.note("no verdict: the result was not audited")
+        return
+    if verdict.protected:
+        files.note("verdict: protected, in the sense that these attackers are at chance on held-out users")
+        return
+    files.note("verdict: NOT protected; the table was written all the same")
+    for text in (*verdict.reasons, *(f"next: {step}" for step in verdict.next_steps)):
+        files.note(f"  {text}")
+    raise typer.Exit(3)
+
+
+def apply(
+    vectors: Vectors,
+    attributes: People,
+    eraser: Annotated[Path, typer.Option(help="Eraser written by unlearn.", show_default=False)],
+    output: Output,
+    id_column: IdColumn = None,
+    vector_column: VectorColumn = None,
+    requests: Annotated[Path | None, typer.Option(help="CSV with user_id,attribute: only these ask.")] = None,
+) -> None:
+    """Move the users of another table by a fitted eraser. Audit the result: maps fitted on some can fail on others.
+
+    Example: attrcloak apply more.npy --attributes more.csv --eraser map.safetensors -o moved.npy
+    """
+    files.refuse_inputs_as_outputs([vectors, attributes, eraser, requests], [output])
+    from attrcloak.data.vector_files import read_vectors, write_vectors
+    from attrcloak.moments.eraser import Eraser
+    from attrcloak.release import apply_eraser
+
+    maps = Eraser.load(eraser)
+    table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
+    people = files.load_people(attributes, id_column, ",".join(maps.key.attributes), requests)
+    write_vectors(apply_eraser(maps, table, people), output, like=vectors)
+    files.note(f"{output}: written; audit it before it is used")
+
+
+def undo(
+    vectors: Vectors,
+    eraser: Annotated[Path, typer.Option(help="Eraser or undo file written by unlearn.", show_default=False)],
+    output: Output,
+    attributes: Annotated[
+        Path | None, typer.Option(help="The people as they were at unlearn; needed with an eraser.")
+    ] = None,
+    id_column: IdColumn = None,
+    vector_column: VectorColumn = None,
+    requests: Annotated[Path | None, typer.Option(help="The requests as they were at unlearn.")] = None,
+) -> None:
+    """Take unlearning back: exactly with an undo file, up to rounding with an eraser.
+
+    Example: attrcloak undo new.npy --eraser undo.safetensors -o old.npy
+    """
+    files.refuse_inputs_as_outputs([vectors, attributes, eraser, requests], [output])
+    from attrcloak.data.vector_files import read_vectors, write_vectors
+    from attrcloak.moments.eraser import Eraser
+    from attrcloak.release import undo_eraser
+    from attrcloak.unlearning.undo import SCHEMA, OriginalRows, read_secret
+
+    table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
+    if read_secret(eraser)[0].get("schema") == SCHEMA:
+        restored = OriginalRows.load(eraser).restore(table)
+    else:
+        maps = Eraser.load(eraser)
+        if attributes is None:
+            raise typer.BadParameter("an eraser needs the people to know whom to move back", param_hint="--attributes")
+        people = files.load_people(attributes, id_column, ",".join(maps.key.attributes), requests)
+        restored = undo_eraser(maps, table, people)
+    write_vectors(restored, output, like=vectors)
+    files.note(f"{output}: written")
+
+
+def _gates(texts: list[str]) -> dict[str, float]:
+    gates = {}
+    for text in texts:
+        name, separator, limit = text.partition("=")
+        try:
+            gates[name] = float(limit)
+        except ValueError:
+            separator = ""
+        if not separator or not 0 <= gates[name] <= 1:
+            raise typer.BadParameter(f"{text!r}: write attribute=balanced accuracy, such as gender=0.55", param_hint="--fail-above")
+    return gates
+
+
+def _protocol(name: str, known: str, seeds: int):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    from attrcloak.auditing import PAPER, SOUND
+
+    if name not in ("sound", "paper"):
+        raise InvalidSettings(f"--protocol is {name!r}, expected sound or paper")
+    if name == "paper":
+        return PAPER
+    try:
+        shares = tuple(float(part) for part in known.split(","))
+    except ValueError as error:
+        raise InvalidSettings(f"--known is {known!r}, expected shares such as 0.8 or 0.05,0.2,0.8") from error
+    return replace(SOUND, known=shares, seeds=seeds)
+
+
+def _unlearn_json(released):  # type: ignore[no-untyped-def]
+    result = released.result
+    return {
+        "schema": "attrcloak.unlearn/1",
+        "method": result.method,
+        "settings": dict(result.settings),
+        "seconds": result.seconds,
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "objective": {"before": result.objective_before, "after": result.objective_after},
+        "relative_move": result.relative_move,
+        "users_moved": int(result.moved.sum()),
+        "input_fingerprint": result.input_fingerprint,
+        "output_fingerprint": result.table.fingerprint(),
+        "key_commitment": result.key_commitment,
+        "audit": None if released.audit is None else released.audit.to_json(),
+        "verdict": None if released.verdict is None else released.verdict.to_json(),
+    }
+
+
+def _show(table):  # type: ignore[no-untyped-def]
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def _show_plan(planned):  # type: ignore[no-untyped-def]
+    print(
+        f"{planned.moving} of {planned.users} users would move, in {planned.cells} cells of {planned.dimensions} dimensions\n"
+        f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
+        f"about {planned.memory_bytes / 1e6:.0f} MB of memory and {planned.seconds:.1f} s, without the audit"
+    )
+    for name, classes in planned.small_classes.items():
+        print(f"{name}: fewer users than dimensions in " + ", ".join(f"{label} ({n})" for label, n in classes.items()))
+    for text in planned.warnings:
+        print(f"warning: {text}")

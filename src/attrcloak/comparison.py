@@ -1,0 +1,335 @@
+"""One recommender, several methods, measured alike: what leaks, what unlearning makes of it, and what that costs."""
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.datasets import Dataset
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.interactions import Split
+from attrcloak.errors import InvalidSettings
+from attrcloak.evaluation import UtilityReport, evaluate
+from attrcloak.recommenders import train
+from attrcloak.recommenders.recommender import Recommender
+from attrcloak.release import Verdict, judge
+from attrcloak.unlearning import METHODS
+from attrcloak.unlearning.method import MomentMethod, Progress, RowMethod, UnlearningResult, run
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+SCHEMA = "attrcloak.report/1"
+LIST_LENGTH = 50
+"""Items in each user's list on the top-N surfaces."""
+
+PLOTTED_USERS = 400
+HISTOGRAM_BINS = 24
+VERSIONS_OF = ("attrcloak", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost", "implicit", "torch")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One method on one table: what attackers make of it, what it is worth, and how it came about.
+
+    Attributes:
+        audit: on vectors, and where it applies on old and new vectors, lists and history.
+        utility: leave-one-out, full ranking.
+        paired_ratio: NDCG@10 as a share of the original's, with a paired interval.
+        verdict: whether the attackers on the vectors are at chance.
+        result: None for the original.
+        pictures: projections and histograms of the vectors, as plain values.
+    """
+
+    audit: AuditReport
+    utility: UtilityReport
+    paired_ratio: tuple[float, float, float]
+    verdict: Verdict
+    result: UnlearningResult | None
+    pictures: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonReport:
+    """All methods on one recommender.
+
+    Attributes:
+        dataset: name, counts, licence and source of the data.
+        model: name, settings and served vector of the recommender.
+        seed: of split, model, attackers and everything else that is not secret.
+        measured: by method name, "original" first.
+        seconds: wall time of everything.
+    """
+
+    dataset: Mapping[str, Any]
+    model: Mapping[str, Any]
+    seed: int
+    measured: Mapping[str, Measured]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of report.json: the published fields, and under "details" what the page needs beside them."""
+        return {
+            "schema": SCHEMA,
+            "dataset": self.dataset["name"],
+            "model": self.model["name"],
+            "seed": self.seed,
+            "versions": versions(),
+            "audits": {name: m.audit.to_json() for name, m in self.measured.items()},
+            "utility": {name: m.utility.to_json() for name, m in self.measured.items()},
+            "unlearning": {name: _unlearning(m.result) for name, m in self.measured.items() if m.result is not None},
+            "details": {
+                "dataset": dict(self.dataset),
+                "model": dict(self.model),
+                "seconds": self.seconds,
+                "verdicts": {name: m.verdict.to_json() for name, m in self.measured.items()},
+                "paired_ratio": {name: list(m.paired_ratio) for name, m in self.measured.items()},
+                "pictures": {name: m.pictures for name, m in self.measured.items()},
+            },
+        }
+
+
+def compare(
+    dataset: Dataset,
+    model: str = "als",
+    methods: Sequence[str] = tuple(METHODS),
+    *,
+    attributes: Sequence[str] | None = None,
+    seed: int = 0,
+    protocol: Protocol = SOUND,
+    attackers: Sequence[str] | None = None,
+    surfaces: bool = True,
+    progress: Progress | None = None,
+) -> ComparisonReport:
+    """Train a recommender, audit it, run every method on it, audit and evaluate each.
+
+    Args:
+        dataset: interactions and people.
+        model: "als", "bpr", "bpr-mf" or "ncf".
+        methods: names in ``METHODS``; "original" is always measured and may be listed too.
+        attributes: which to unlearn together; all of the data set by default.
+        seed: of everything that is not secret. Every method draws its own secret key and forgets it.
+        protocol: of the audits.
+        attackers: names of attackers; the audit's default otherwise.
+        surfaces: also attack old and new vectors together, top-N lists with and without seen items, and raw history.
+        progress: called with (stage, done, total).
+
+    Raises:
+        InvalidSettings: a method is not known; the nearest known one is suggested.
+    """
+    began = time.perf_counter()
+    chosen = check_methods(methods)
+    say = progress or (lambda stage, done, total: None)
+    split = dataset.interactions.leave_one_out(seed)
+    people = dataset.people.align(dataset.interactions.users)
+    if attributes is not None:
+        people = people.select(attributes)
+    recommender = train(model, split, seed=seed, progress=progress)
+    measured: dict[str, Measured] = {}
+    loss = recommender.loss(split.train)
+    for position, name in enumerate(("original", *chosen)):
+        say(f"measuring {name}", position, len(chosen) + 1)
+        result = None
+        if name != "original":
+            method: MomentMethod | RowMethod = METHODS[name]()
+            result = run(method, recommender.users, people, seed=seed, recommendation=loss, progress=progress)
+        first = measured.get("original")
+        measured[name] = _measure(
+            recommender, split, people, result, first, protocol, attackers, surfaces, seed, progress
+        )
+    say("measured", len(chosen) + 1, len(chosen) + 1)
+    return ComparisonReport(
+        dataset={
+            "name": dataset.name,
+            "users": len(dataset.interactions.users),
+            "items": len(dataset.interactions.items),
+            "interactions": len(dataset.interactions),
+            "licence": dataset.licence,
+            "source": dataset.source,
+            "classes": {
+                name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True)) for name in people.names
+            },
+        },
+        model={
+            "name": recommender.name,
+            "served": recommender.users.represents,
+            "dimensions": recommender.users.dim,
+            "settings": dict(recommender.settings),
+            "seconds": recommender.seconds,
+            "history": list(recommender.history),
+        },
+        seed=seed,
+        measured=measured,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def check_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """The methods to run, "original" left out; an unknown name is an error that suggests the nearest known one."""
+    from difflib import get_close_matches
+
+    chosen = tuple(dict.fromkeys(name for name in names if name != "original"))
+    for name in chosen:
+        if name not in METHODS:
+            near = get_close_matches(name, METHODS, n=1)
+            raise InvalidSettings(
+                f"there is no method {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+                + f" Known: {', '.join(METHODS)}"
+            )
+    return chosen
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that can change a number, where installed."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _measure(
+    recommender: Recommender,
+    split: Split,
+    people: UserAttributes,
+    result: UnlearningResult | None,
+    original: Measured | None,
+    protocol: Protocol,
+    attackers: Sequence[str] | None,
+    surfaces: bool,
+    seed: int,
+    progress: Progress | None,
+) -> Measured:
+    table = recommender.users if result is None else result.table
+    extra: dict[str, Any] = {} if attackers is None else {"attackers": attackers}
+    if surfaces:
+        extra["lists"] = top_lists(recommender, table, split)
+        if result is None:
+            extra["history"] = split.train.matrix
+        else:
+            extra["original"] = recommender.users
+    report = audit(table, people, protocol=protocol, seed=seed, progress=progress, **extra)
+    utility = evaluate(lambda rows: recommender.score(table.vectors[rows]), split, people=people, seed=seed)
+    ratio = utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0)
+    return Measured(report, utility, ratio, judge(report), result, _pictures(table, people))
+
+
+def top_lists(recommender: Recommender, table: EmbeddingTable, split: Split) -> "dict[str, csr_array]":
+    """Each user's top items as an attacker sees them who gets lists only.
+
+    Returns:
+        (users, items) 0/1 matrices: "top-n masked" without the items a user has seen, as most services show them (so
+        that the mask itself tells the history), and "top-n unmasked", what the vectors alone would recommend.
+    """
+    from scipy.sparse import csr_array
+
+    users, items = len(table), len(recommender.items)
+    length = min(LIST_LENGTH, items)
+    columns: dict[str, list[NDArray[np.int64]]] = {"top-n masked": [], "top-n unmasked": []}
+    seen = split.train.matrix
+    for start in range(0, users, 1024):
+        scores = np.array(recommender.score(table.vectors[start : start + 1024]), dtype=np.float32)
+        columns["top-n unmasked"].append(np.argpartition(-scores, length - 1, axis=1)[:, :length])
+        rows, known = seen[start : start + 1024].nonzero()
+        scores[rows, known] = -np.inf
+        columns["top-n masked"].append(np.argpartition(-scores, length - 1, axis=1)[:, :length])
+    indptr = np.arange(users + 1) * length
+    ones = np.ones(users * length, dtype=np.float32)
+    return {
+        name: csr_array((ones, np.concatenate(parts).reshape(-1), indptr), shape=(users, items))
+        for name, parts in columns.items()
+    }
+
+
+def _unlearning(result: UnlearningResult) -> dict[str, Any]:
+    return {
+        "seconds": result.seconds,
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "objective": {"before": result.objective_before, "after": result.objective_after},
+        "relative_move": result.relative_move,
+        "settings": dict(result.settings),
+        "scaling": result.scaling,
+        "input_fingerprint": result.input_fingerprint,
+        "output_fingerprint": result.table.fingerprint(),
+        "key_commitment": result.key_commitment,
+        "users_moved": int(result.moved.sum()),
+        "trace": [asdict(step) for step in result.trace],
+    }
+
+
+def _pictures(table: EmbeddingTable, people: UserAttributes) -> dict[str, Any]:
+    """What the report draws: users by class along the directions that separate classes best, and per-dimension shapes.
+
+    Only coordinates along two directions and histogram counts leave here, never vectors or ids.
+    """
+    vectors = table.free
+    rng = np.random.default_rng(0)
+    drawn: dict[str, Any] = {"projection": {}, "histograms": {}}
+    for name in people.names:
+        attribute = people[name]
+        shown = rng.permutation(np.flatnonzero(attribute.known))[:PLOTTED_USERS]
+        plane = _separating_plane(vectors, attribute.codes, len(attribute.classes))
+        points = (vectors[shown] - vectors.mean(axis=0)) @ plane
+        drawn["projection"][name] = {
+            "classes": list(attribute.classes),
+            "codes": attribute.codes[shown].tolist(),
+            "points": np.round(points, 4).tolist(),
+        }
+        largest = np.argsort(-attribute.counts)[:2]
+        apart = _standardised_gap(vectors, attribute.codes, largest)
+        shapes = []
+        for dimension in np.argsort(-apart)[:4].tolist():
+            edges = np.linspace(*np.percentile(vectors[:, dimension], [0.5, 99.5]), HISTOGRAM_BINS + 1)
+            shapes.append(
+                {
+                    "dimension": dimension,
+                    "edges": np.round(edges, 4).tolist(),
+                    "density": {
+                        attribute.classes[k]: _density(vectors[attribute.codes == k, dimension], edges) for k in largest
+                    },
+                    "mean": {attribute.classes[k]: float(vectors[attribute.codes == k, dimension].mean()) for k in largest},
+                    "std": {attribute.classes[k]: float(vectors[attribute.codes == k, dimension].std()) for k in largest},
+                }
+            )
+        drawn["histograms"][name] = shapes
+    return drawn
+
+
+def _separating_plane(vectors: NDArray[np.float64], codes: NDArray[np.int32], classes: int) -> NDArray[np.float64]:
+    """(d, 2) the two whitened directions along which class means differ most, filled up with the widest of the rest."""
+    known = codes >= 0
+    centred = vectors[known] - vectors[known].mean(axis=0)
+    values, directions = np.linalg.eigh(centred.T @ centred / len(centred) + 1e-9 * np.eye(vectors.shape[1]))
+    whiten = directions / np.sqrt(np.maximum(values, 1e-12 * values[-1]))
+    white = centred @ whiten
+    means = np.stack([white[codes[known] == k].mean(axis=0) for k in range(classes) if (codes[known] == k).any()])
+    weights = np.sqrt([(codes[known] == k).sum() for k in range(classes) if (codes[known] == k).any()])
+    _, strength, axes = np.linalg.svd(means * weights[:, None], full_matrices=False)
+    chosen = axes[: min(2, int((strength > 1e-9).sum()))]
+    if len(chosen) < 2:
+        rest = np.eye(vectors.shape[1])[::-1] - (np.eye(vectors.shape[1])[::-1] @ chosen.T) @ chosen
+        chosen = np.concatenate([chosen, rest[: 2 - len(chosen)]])
+    return np.asarray(whiten @ chosen.T)
+
+
+def _standardised_gap(
+    vectors: NDArray[np.float64], codes: NDArray[np.int32], pair: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    one, other = (vectors[codes == k] for k in pair[:2]) if len(pair) > 1 else (vectors, vectors)
+    return np.asarray(np.abs(one.mean(axis=0) - other.mean(axis=0)) / np.maximum(vectors.std(axis=0), 1e-12))
+
+
+def _density(values: NDArray[np.float64], edges: NDArray[np.float64]) -> list[float]:
+    counts, _ = np.histogram(values, edges)
+    return np.round(counts / max(counts.sum(), 1), 5).tolist()

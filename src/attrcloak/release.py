@@ -1,0 +1,280 @@
+"""Unlearning as it is released: run a method, audit the result on held-out users, and say whether it may go out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
+from attrcloak.moments.cell_key import NOT_MARKED
+from attrcloak.moments.eraser import Eraser
+from attrcloak.unlearning.method import (
+    MomentMethod,
+    Progress,
+    RecommendationLoss,
+    RowMethod,
+    UnlearningResult,
+    run,
+    unit_length,
+)
+
+MARGIN = 0.03
+"""How far from chance an attacker's balanced accuracy may lie, in either direction, for a table to be called protected."""
+
+CHECK_ATTACKERS = ("logistic", "mlp", "xgboost", "qda")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the attackers of the audit are at chance, from both sides.
+
+    Attributes:
+        protected: every attacker on the vectors is, within the margin or within its interval.
+        reasons: one sentence for each that is not, and for each attribute that could not be tested.
+        next_steps: what to try.
+    """
+
+    protected: bool
+    reasons: tuple[str, ...]
+    next_steps: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"protected": self.protected, "reasons": list(self.reasons), "next_steps": list(self.next_steps)}
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """An unlearned table with the evidence for it.
+
+    Attributes:
+        result: the new table, and how it came about.
+        audit: of the new table on held-out users; None when the check was left out.
+        verdict: None when the check was left out.
+    """
+
+    result: UnlearningResult
+    audit: AuditReport | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def table(self) -> EmbeddingTable:
+        """The new table."""
+        return self.result.table
+
+
+def judge(report: AuditReport, margin: float = MARGIN) -> Verdict:
+    """Protected unless an attacker is demonstrably away from chance.
+
+    An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
+    above or below, and its interval excludes chance; or when relabelling its answers (the adaptive attacker) brings it
+    more than ``margin`` above chance and beyond what its interval's width explains. An attribute without any result
+    counts against it too: what was not tested is not called protected.
+    """
+    reasons = []
+    for result in report.results:
+        if result.surface != "vectors":
+            continue
+        low, high = result.ci
+        what = f"{result.attribute}: {result.attacker} at {result.balanced_accuracy:.3f} [{low:.3f}, {high:.3f}]"
+        if abs(result.balanced_accuracy - result.chance) > margin and not low <= result.chance <= high:
+            side = "above" if result.balanced_accuracy > result.chance else "below"
+            reasons.append(f"{what} with {result.known:.0%} of labels known is {side} chance ({result.chance:.3f})")
+        adaptive = result.adaptive_balanced_accuracy
+        half_width = (high - low) / 2
+        if adaptive is not None and adaptive > result.chance + max(margin, half_width):
+            reasons.append(f"{result.attribute}: {result.attacker} with relabelled answers reaches {adaptive:.3f} (chance {result.chance:.3f})")
+    tested = {result.attribute for result in report.results if result.surface == "vectors"}
+    wanted = report.settings.get("attributes", tested)
+    reasons += [f"{name}: no attacker could be tested (too few users with a known class)" for name in wanted if name not in tested]
+    return Verdict(not reasons, tuple(reasons), _next_steps(reasons))
+
+
+def _next_steps(reasons: Sequence[str]) -> tuple[str, ...]:
+    if not reasons:
+        return ()
+    steps = []
+    text = " ".join(reasons)
+    if "below chance" in text or "moment-equation" in text:
+        steps.append("class moments were made equal rather than calibrated: use --method calibrated")
+    if "xgboost" in text or "mlp" in text or "knn" in text or "qda" in text:
+        steps.append("an attacker that sees more than two moments still finds the classes: use --method calibrated with more slices (--set slices=20), and --length unit if the vectors are scored by a plain dot product")
+    if "logistic" in text:
+        steps.append("a linear attacker still finds the classes: raise the strength (attrcloak-df: --set min_leakage_weight=0.99) or use --method calibrated")
+    if "no attacker" in text:
+        steps.append("merge small classes, or leave the attribute out and say so")
+    return tuple(steps)
+
+
+def unlearn(
+    table: EmbeddingTable,
+    people: UserAttributes,
+    method: MomentMethod | RowMethod,
+    *,
+    attributes: Sequence[str] | None = None,
+    key: bytes | None = None,
+    seed: int = 0,
+    recommendation: RecommendationLoss | None = None,
+    check: bool = True,
+    attackers: Sequence[str] = CHECK_ATTACKERS,
+    protocol: Protocol = SOUND,
+    progress: Progress | None = None,
+) -> Release:
+    """Run a method on a table and, unless told otherwise, audit the result on users held out from the attackers.
+
+    Args:
+        table: the vectors; not changed.
+        people: attributes and marks, joined by id.
+        method: a method value, such as ``Calibrated()``.
+        attributes: which to unlearn; all by default.
+        key: secret key of the null draw; None draws a fresh one that is forgotten on return.
+        seed: of what is random but not secret, attackers included.
+        recommendation: the recommender's loss, for methods that use interactions.
+        check: audit the result and give a verdict.
+        attackers: names of the attackers of that audit.
+        protocol: of that audit.
+        progress: called with (stage, done, total).
+
+    Returns:
+        The result, with audit and verdict. ``verdict.protected`` speaks of these attackers only.
+    """
+    names = tuple(attributes) if attributes is not None else people.names
+    result = run(
+        method, table, people, attributes=names, key=key, seed=seed, recommendation=recommendation, progress=progress
+    )
+    if not check:
+        return Release(result)
+    report = audit(
+        result.table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress
+    )
+    return Release(result, report, judge(report))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an unlearning run would do; nothing is done yet.
+
+    Attributes:
+        users: users of the table.
+        moving: users who asked for at least one attribute.
+        dimensions: free columns of the table.
+        cells: combinations of classes that occur.
+        lone_cells: cells with a single user; their maps give that user's vector away.
+        small_classes: per attribute the classes with fewer users than dimensions, and their counts.
+        memory_bytes: peak memory of moments, maps and both tables, roughly.
+        seconds: rough time of both passes and the solve on this machine, without the audit.
+    """
+
+    users: int
+    moving: int
+    dimensions: int
+    cells: int
+    lone_cells: int
+    small_classes: Mapping[str, Mapping[str, int]]
+    memory_bytes: int
+    seconds: float
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def plan(
+    table: EmbeddingTable,
+    people: UserAttributes,
+    method: MomentMethod | RowMethod,
+    *,
+    attributes: Sequence[str] | None = None,
+) -> Plan:
+    """What ``unlearn`` would do on this table, without doing it."""
+    people = people.align(table.ids)
+    cells = people.cells(attributes)
+    d = len(table.free_columns)
+    counts = np.bincount(cells.of_user, minlength=len(cells.key))[~cells.key.unmarked]
+    small: dict[str, dict[str, int]] = {}
+    warnings = []
+    for name in cells.key.attributes:
+        column = people[name]
+        marked = np.bincount(column.codes[column.marks], minlength=len(column.classes))
+        few = {label: int(n) for label, n in zip(column.classes, marked, strict=True) if 0 < n < d}
+        if few:
+            small[name] = few
+            warnings.append(f"{name}: {len(few)} classes have fewer users than the table has dimensions ({d})")
+        unknown = int((~column.known).sum())
+        if unknown:
+            warnings.append(f"{name}: {unknown} users have no known class; they do not move and are not audited")
+        if (marked > 0).sum() == 1:
+            warnings.append(f"{name}: only one class occurs, so there is nothing to tell apart")
+    steps = int(getattr(method, "steps", 1))
+    products = 4 * len(table) * d * d + 12 * steps * len(cells.key) * d**3
+    return Plan(
+        users=len(table),
+        moving=int(cells.moves.sum()),
+        dimensions=d,
+        cells=len(cells.key),
+        lone_cells=int((counts == 1).sum()),
+        small_classes=small,
+        memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * len(cells.key) * d * d),
+        seconds=products / _multiplications_per_second(d),
+        warnings=tuple(warnings),
+    )
+
+
+def _multiplications_per_second(d: int) -> float:
+    block = np.ones((4096, d))
+    began = time.perf_counter()
+    for _ in range(4):
+        block.T @ block
+    return 4 * block.size * d / max(time.perf_counter() - began, 1e-6)
+
+
+def apply_eraser(eraser: Eraser, table: EmbeddingTable, people: UserAttributes) -> EmbeddingTable:
+    """Move the users of a table by a fitted eraser; those who did not ask stay bit-identical.
+
+    A class-conditional map fitted on some users can *raise* leakage for others: audit the result, or refit.
+
+    Raises:
+        UnknownCell: a class or a combination of classes that the eraser was not fitted on; named, with its count.
+        InvalidInput: an attribute of the eraser is missing among the people, or the widths differ.
+    """
+    people = people.select(eraser.key.attributes).align(table.ids)
+    codes = np.full((len(table), len(eraser.key.attributes)), NOT_MARKED, dtype=np.int32)
+    strange = []
+    for column, (name, classes) in enumerate(zip(eraser.key.attributes, eraser.key.classes, strict=True)):
+        attribute = people[name]
+        code_of = {label: code for code, label in enumerate(classes)}
+        translated = np.array([code_of.get(label, -2) for label in attribute.classes] + [NOT_MARKED], dtype=np.int32)
+        codes[:, column] = np.where(attribute.marks, translated[attribute.codes], NOT_MARKED)
+        for code, label in enumerate(attribute.classes):
+            count = int((attribute.marks & (attribute.codes == code)).sum())
+            if label not in code_of and count:
+                strange.append(f"{name}={label} ({count} users)")
+    if strange:
+        raise UnknownCell(
+            f"{len(strange)} classes were not seen when the eraser was fitted: {', '.join(strange)}. "
+            "Refit with these users, or merge their classes into ones that were seen."
+        )
+    cells = eraser.locate(codes)
+    if len(table.free_columns) != eraser.dim:
+        raise InvalidInput(f"the eraser is for {eraser.dim} dimensions, the table has {len(table.free_columns)}")
+    scaled = unit_length(table, eraser.common_length)[0] if eraser.scaling == "unit" else table
+    return scaled.with_free(eraser.apply(scaled.free, cells), (codes != NOT_MARKED).any(axis=1))
+
+
+def undo_eraser(eraser: Eraser, table: EmbeddingTable, people: UserAttributes) -> EmbeddingTable:
+    """Take an eraser's maps back, up to rounding; exact undo needs the original rows.
+
+    Raises:
+        NotSupported: a map has no inverse, or lengths were scaled and are not in the eraser.
+    """
+    if eraser.scaling == "unit":
+        raise NotSupported(
+            "this eraser first brought all vectors to one length and does not hold the lengths; use the undo file"
+        )
+    return apply_eraser(replace(eraser.inverse(), scaling="none"), table, people)

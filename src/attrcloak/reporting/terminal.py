@@ -1,0 +1,104 @@
+"""Progress and tables for the terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from attrcloak.unlearning.method import Progress as Callback
+
+
+@contextmanager
+def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
+    """A callback (stage, done, total) that draws one bar a stage on standard error; None when quiet."""
+    if quiet:
+        yield None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=max(total, 1))
+            bars.update(tasks[stage], completed=done, total=max(total, 1))
+            if done >= total:
+                bars.remove_task(tasks.pop(stage))
+
+        yield advance
+
+
+def audit_table(results: Sequence[Any], surface: str | None = None) -> Table:
+    """One line a result of an audit, against its controls."""
+    table = Table(title="How well attackers read attributes", title_justify="left")
+    for heading in ("attribute", "attacker", "surface", "known"):
+        table.add_column(heading)
+    for heading in ("balanced acc.", "95 % interval", "chance", "adaptive", "AUC", "p"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        if surface is not None and result.surface != surface:
+            continue
+        table.add_row(
+            result.attribute,
+            result.attacker,
+            result.surface,
+            f"{result.known:.0%}",
+            f"{result.balanced_accuracy:.3f}",
+            "{:.3f}–{:.3f}".format(*result.ci),
+            f"{result.chance:.3f}",
+            _number(result.adaptive_balanced_accuracy),
+            _number(result.auc),
+            _number(result.permutation_p),
+        )
+    return table
+
+
+def comparison_table(report: Mapping[str, Any]) -> Table:
+    """One line a method: utility, and the strongest attacker on each attribute's vectors, from report.json."""
+    attributes = list(dict.fromkeys(result["attribute"] for result in report["audits"]["original"]["results"]))
+    table = Table(title=f"{report['dataset']}, {report['model']}, seed {report['seed']}", title_justify="left")
+    table.add_column("method")
+    table.add_column("NDCG@10", justify="right")
+    table.add_column("of original", justify="right")
+    for attribute in attributes:
+        table.add_column(f"{attribute} (chance {chance_of(report, attribute):.3f})", justify="right")
+    table.add_column("at chance?")
+    for name, audit in report["audits"].items():
+        cells = []
+        for attribute in attributes:
+            worst = strongest(audit["results"], attribute)
+            cells.append("–" if worst is None else f"{worst['balanced_accuracy']:.3f} {worst['attacker']}")
+        verdict = report["details"]["verdicts"][name]
+        table.add_row(
+            name,
+            f"{report['utility'][name]['ndcg@10']:.4f}",
+            f"{report['details']['paired_ratio'][name][0]:.1%}",
+            *cells,
+            "yes" if verdict["protected"] else "no",
+        )
+    return table
+
+
+def strongest(results: Sequence[Mapping[str, Any]], attribute: str) -> Mapping[str, Any] | None:
+    """The result on the vectors that lies furthest from chance, on either side; None where there is none."""
+    on_vectors = [r for r in results if r["attribute"] == attribute and r["surface"] == "vectors"]
+    return max(on_vectors, key=lambda r: r["leakage"], default=None)
+
+
+def chance_of(report: Mapping[str, Any], attribute: str) -> float:
+    """1/K of an attribute, from its first result."""
+    return float(next(r["chance"] for r in report["audits"]["original"]["results"] if r["attribute"] == attribute))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
