@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attrcloak.recommenders import train
     from attrcloak.release import Release, apply_eraser, plan, undo, unlearn
     from attrcloak.reporting import write_report
+    from attrcloak.transformer import EraserTransformer, as_transformer
     from attrcloak.unlearning import LEACE, AttrCloakDD, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, MeanRemoval
 
 __version__ = "0.1.0"
@@ -62,6 +63,8 @@ _HOME = {
     "ComparisonReport": "attrcloak.comparison",
     "compare": "attrcloak.comparison",
     "write_report": "attrcloak.reporting",
+    "EraserTransformer": "attrcloak.transformer",
+    "as_transformer": "attrcloak.transformer",
 }
 """Where each public name lives: ``module``, or ``module:name`` where it has another name there."""
 
@@ -76,6 +79,7 @@ __all__ = [
     "ComparisonReport",
     "EmbeddingTable",
     "Eraser",
+    "EraserTransformer",
     "GaussianNoise",
     "Ids",
     "Interactions",
@@ -86,6 +90,7 @@ __all__ = [
     "UtilityReport",
     "__version__",
     "apply_eraser",
+    "as_transformer",
     "audit",
     "compare",
     "evaluate",
