@@ -60,7 +60,7 @@ class EraserTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         return self._fit(X, attributes)
 
     def transform(self, X: Any, *, attributes: Any = None) -> NDArray[np.floating]:
-        """Move rows by the fitted maps. For people that ``fit`` did not see a map can *raise* the leak: audit, or refit.
+        """Move rows by the fitted maps. For people ``fit`` did not see, a map can *raise* the leak: audit, or refit.
 
         Args:
             X: (n, d) rows.
