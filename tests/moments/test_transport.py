@@ -36,7 +36,7 @@ def test_the_map_pushes_one_covariance_exactly_onto_the_other(seed):
 
 @given(SEEDS)
 def test_no_other_linear_map_between_the_two_moves_less(seed):
-    """Every map with A S A^T = T is T^1/2 Q S^-1/2 for an orthogonal Q; the mean squared move is tr((A-I) S (A-I)^T)."""
+    """Every A with A S A^T = T is T^1/2 Q S^-1/2, Q orthogonal; its mean squared move is tr((A-I) S (A-I)^T)."""
     rng = np.random.default_rng(seed)
     source, target = covariance(rng, 4), covariance(rng, 4)
 

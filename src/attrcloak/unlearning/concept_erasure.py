@@ -50,7 +50,8 @@ class Barycentre:
         min_users_per_dimension: classes with fewer users than this times d are taken to have the pooled covariance,
             because their own has directions of (nearly) no variance that would be stretched without bound. Their means
             still match exactly.
-        ridge: added to class covariances, as a share of the mean variance per dimension.
+        ridge: added to class covariances, as a share of the mean variance per dimension, in the directions in which
+            anyone differs; others stay as they are.
     """
 
     name: ClassVar[str] = "barycentre"
@@ -70,7 +71,8 @@ class Barycentre:
         def to_barycentre(marginal: ClassMoments) -> tuple[Matrix, Matrix]:
             d = marginal.mean.shape[1]
             small = marginal.count < self.min_users_per_dimension * d
-            covariances = np.where(small[:, None, None], marginal.within, marginal.covariance) + ridge * np.eye(d)
+            covariances = np.where(small[:, None, None], marginal.within, marginal.covariance)
+            covariances = covariances + ridge * _range_projection(marginal.global_covariance)
             centre = barycentre(covariances, marginal.weights, tolerance=1e-10, max_iterations=200)
             occurs = marginal.count > 0
             matrices = np.tile(np.eye(d), (len(occurs), 1, 1))
@@ -116,7 +118,7 @@ class LEACE:
         cells = len(moments.key)
         matrices = np.tile(matrix, (cells, 1, 1))
         offsets = np.tile(centre - matrix @ centre, (cells, 1))
-        return Solution(Eraser(moments.key, matrices, offsets))
+        return Solution(_constant_columns_kept(moments, matrices, offsets))
 
 
 def _to_common_mean(marginal: ClassMoments) -> tuple[Matrix, Matrix]:
@@ -124,29 +126,56 @@ def _to_common_mean(marginal: ClassMoments) -> tuple[Matrix, Matrix]:
     return np.tile(np.eye(d), (classes, 1, 1)), marginal.global_mean - marginal.mean
 
 
+def _range_projection(covariance: Matrix) -> Matrix:
+    values, directions = np.linalg.eigh(covariance)
+    present = values > 1e-12 * max(float(values[-1]), 0.0)
+    return np.asarray((directions * present) @ directions.T)
+
+
+def _constant_columns_kept(moments: CellMoments, matrices: Matrix, offsets: Matrix) -> Eraser:
+    """The eraser of these maps that hands on columns in which nobody who asked differs, bit for bit.
+
+    Left to rounding, such a column would come out a little different for each class, and an attacker who standardises
+    columns brings that difference to full size.
+    """
+    asked = ~moments.key.unmarked
+    count, mean = moments.count[asked], moments.mean[asked]
+    users = max(int(count.sum()), 1)
+    centre = count @ mean / users
+    within = np.diagonal(moments.scatter[asked], axis1=1, axis2=2).sum(axis=0)
+    deviation = np.sqrt((within + count @ (mean - centre) ** 2) / users)
+    constant = np.flatnonzero(deviation <= 1e-12 * (np.abs(centre) + deviation.max()))
+    matrices[:, constant, :], offsets[:, constant] = 0.0, 0.0
+    matrices[:, constant, constant] = 1.0
+    return Eraser(moments.key, matrices, offsets)
+
+
 def _swept(moments: CellMoments, sweeps: int, towards: ClassMaps) -> Solution:
     """Apply one attribute's class maps after the other, until a whole round changes next to nothing."""
-    ridge = 1e-3 * max(moments.mean_variance, 1e-300)
+    variance = max(moments.mean_variance, 1e-300)
+    attributes = len(moments.key.attributes)
     eraser, now, trace = Eraser.identity(moments.key, moments.dim), moments, []
-    scale = max(np.sqrt(moments.mean_variance * moments.dim), 1e-300)
     for _ in range(sweeps):
-        before = now.mean
-        trace.append(Step(objective(now, ridge), 0.0, 1.0))
-        for attribute in range(len(moments.key.attributes)):
+        before = now
+        trace.append(Step(objective(now, 1e-3 * variance), 0.0, 1.0))
+        for attribute in range(attributes):
             eraser = eraser.compose(_class_maps(now, attribute, towards))
             now = moments.mapped(eraser.matrices, eraser.offsets)
-        if len(moments.key.attributes) == 1 or np.abs(now.mean - before).max() < 1e-10 * scale:
-            return Solution(eraser, tuple(trace), "closed form" if len(moments.key.attributes) == 1 else "converged")
+        if attributes == 1:
+            return Solution(eraser, tuple(trace), "closed form")
+        # Means alone would stop at once where they all agree from the start and only covariances differ.
+        means = np.abs(now.mean - before.mean).max() / np.sqrt(variance * moments.dim)
+        scatters = np.abs(now.scatter - before.scatter).max() / (variance * moments.users)
+        if max(means, scatters) < 1e-10:
+            return Solution(eraser, tuple(trace), "converged")
     return Solution(eraser, tuple(trace), "max steps")
 
 
-def _class_maps(
-    moments: CellMoments, attribute: int, towards: ClassMaps
-) -> Eraser:
+def _class_maps(moments: CellMoments, attribute: int, towards: ClassMaps) -> Eraser:
     matrices = np.tile(np.eye(moments.dim), (len(moments.key), 1, 1))
     offsets = np.zeros((len(moments.key), moments.dim))
     linear, constant = towards(moments.marginal(attribute))
     codes = moments.key.combinations[:, attribute]
     marked = codes >= 0
     matrices[marked], offsets[marked] = linear[codes[marked]], constant[codes[marked]]
-    return Eraser(moments.key, matrices, offsets)
+    return _constant_columns_kept(moments, matrices, offsets)
