@@ -135,9 +135,9 @@ class XGBoostAttacker:
     reads_sparse: ClassVar[bool] = False
 
     rounds: int = 100
-    depth: int = 3
+    depth: int = 4
     learning_rate: float = 0.1
-    columns: float = 0.5
+    columns: float = 0.8
     bins: int = 64
     balanced: bool = True
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from attrcloak.moments.cell_moments import ClassMoments
 
 Matrix = NDArray[np.float64]
+CHUNK = 4096
+"""Users whose products are held at one time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +63,12 @@ def moment_equation_attack(
     one_hot = np.eye(classes)[labels[known]]
     share = one_hot.mean(axis=0)
     x, basis, centre = _whitened(np.asarray(vectors, dtype=np.float64), settings.max_dim)
-    features = _monomials(x)
-    mean = features.mean(axis=0)
-    features -= mean
-    right = -features[known].T @ (one_hot - share)
+    right = np.zeros((x.shape[1] * (x.shape[1] + 3) // 2, classes))
+    for rows in _chunks(len(one_hot)):
+        right -= _features(x[known][rows]).T @ (one_hot - share)[rows]
     if target is not None:
-        right += _expected(target, basis, centre, mean).T * (len(x) * share)
-    residual = _least_norm(features[~known], right, settings.ridge)
+        right += _expected(target, basis, centre).T * (len(x) * share)
+    residual = _least_norm(x[~known], right, settings.ridge)
     return np.asarray(residual / np.sqrt(np.maximum(share * (1 - share), 1e-12)))
 
 
@@ -80,28 +81,40 @@ def _whitened(vectors: Matrix, max_dim: int) -> tuple[Matrix, Matrix, Matrix]:
     return (vectors - centre) @ basis, basis, centre
 
 
-def _monomials(x: Matrix) -> Matrix:
+def _features(x: Matrix) -> Matrix:
+    """(m, q (q + 3) / 2) first and second powers, less their mean over all users: whitened, so 0 and the identity."""
     rows, columns = np.triu_indices(x.shape[1])
-    return np.hstack((x, x[:, rows] * x[:, columns]))
+    return np.hstack((x, x[:, rows] * x[:, columns] - (rows == columns)))
 
 
-def _expected(target: "ClassMoments", basis: Matrix, centre: Matrix, mean: Matrix) -> Matrix:
-    """(K, features) centred features a class should have on average."""
+def _expected(target: "ClassMoments", basis: Matrix, centre: Matrix) -> Matrix:
+    """(K, equations) what the features of a class are to be on average."""
     means = (target.mean - centre) @ basis
-    seconds = np.einsum("aq,kab,br->kqr", basis, target.covariance, basis, optimize=True)
-    seconds += means[:, :, None] * means[:, None, :]
+    seconds = basis.T @ target.covariance @ basis + means[:, :, None] * means[:, None, :]
     rows, columns = np.triu_indices(basis.shape[1])
-    return np.asarray(np.hstack((means, seconds[:, rows, columns])) - mean)
+    return np.hstack((means, seconds[:, rows, columns] - (rows == columns)))
 
 
-def _least_norm(features: Matrix, right: Matrix, ridge: float) -> Matrix:
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+
+
+def _least_norm(x: Matrix, right: Matrix, ridge: float) -> Matrix:
     """(u, K) least-norm ridge solution r of features^T r = right, from the smaller of the two Gram matrices."""
     from scipy.linalg import cho_factor, cho_solve
 
-    users, equations = features.shape
-    gram = features @ features.T if users <= equations else features.T @ features
+    few_users = len(x) <= len(right)
+    if few_users:
+        features = _features(x)
+        gram = features @ features.T
+    else:
+        gram = np.zeros((len(right), len(right)))
+        for rows in _chunks(len(x)):
+            features = _features(x[rows])
+            gram += features.T @ features
     gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-300)
     factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    if users <= equations:
+    if few_users:
         return np.asarray(cho_solve(factor, features @ right, check_finite=False))
-    return np.asarray(features @ cho_solve(factor, right, check_finite=False))
+    weights = cho_solve(factor, right, check_finite=False)
+    return np.concatenate([_features(x[rows]) @ weights for rows in _chunks(len(x))])

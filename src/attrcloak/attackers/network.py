@@ -1,6 +1,7 @@
 """A small network in NumPy: one batch costs tens of microseconds, and many can be trained side by side in threads."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def train_network(
     rng = np.random.default_rng(seed)
     widths = (vectors.shape[1], *hidden, int(codes.max()) + 1)
     # One flat array of parameters, so that Adam is four calls and not four a layer; the layers are views of it.
-    shapes = [(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    shapes = list(pairwise(widths))
     parameters = np.zeros(sum(a * b + b for a, b in shapes), dtype=np.float32)
     gradient, first, second = (np.zeros_like(parameters) for _ in range(3))
     matrices, offsets = _views(parameters, shapes)

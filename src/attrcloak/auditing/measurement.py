@@ -1,0 +1,308 @@
+"""``audit``: every attacker on every attribute and surface, side by side on the cores there are."""
+
+import difflib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.attackers import ATTACKERS, Attacker
+from attrcloak.auditing.attacks import Answers, attack, equations, gather, permuted_control
+from attrcloak.auditing.measures import auc, balanced_accuracy
+from attrcloak.auditing.protocols import SOUND, Protocol, rotations
+from attrcloak.auditing.questions import ASKED, Question, questions
+from attrcloak.auditing.report import AttackResult, AuditReport
+from attrcloak.auditing.surfaces import DELTA, VECTORS, Surface, surfaces
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.errors import InvalidInput, InvalidSettings
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Progress = Callable[[str, int, int], None]
+
+DEFAULT_ATTACKERS = ("logistic", "mlp", "xgboost")
+PAPER_ATTACKERS = ("mlp", "xgboost")
+EQUATIONS = "moment-equation"
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One line of the report before it is measured."""
+
+    question: Question
+    surface: str
+    attacker: str
+    known: float
+    fits: tuple[Callable[[], Answers], ...]
+    control: Callable[[], float]
+
+
+def audit(
+    table: EmbeddingTable,
+    people: UserAttributes,
+    *,
+    attributes: Sequence[str] | None = None,
+    attackers: Sequence[str | Attacker] | None = None,
+    protocol: Protocol = SOUND,
+    original: EmbeddingTable | None = None,
+    lists: "Mapping[str, csr_array] | None" = None,
+    history: "csr_array | None" = None,
+    train_on: NDArray[np.bool_] | None = None,
+    test_on: NDArray[np.bool_] | None = None,
+    min_users: int = 20,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> AuditReport:
+    """Measure how well attackers read attributes from what they are given.
+
+    All users whose class is known are attacked, whether they asked or not. Everything is computed in the order of the
+    ids, so the order of the table's rows changes nothing. The same seed gives the same report, whatever ``workers`` is.
+
+    The moment-equation attacker reads the vectors only. It assumes that the class moments over the users who asked
+    equal those of all of them, solves once for each share of known labels, and has no relabelling to choose: its
+    adaptive balanced accuracy is its balanced accuracy.
+
+    Args:
+        table: the vectors; frozen columns are not shown to attackers.
+        people: attributes, joined by id; users who are not listed are unknown.
+        attributes: which to attack; all by default.
+        attackers: names among ``ATTACKERS``, or attackers of your own. By default logistic regression, MLP and
+            XGBoost, and under the ``paper`` protocol MLP and XGBoost.
+        protocol: ``SOUND`` or ``PAPER``, or one of your own.
+        original: the table before; adds the surface "delta" (new vectors, and new less old), and, where not everybody
+            asked, the attribute "asked" on vectors and delta.
+        lists: by surface name, such as "top-n masked", (users, items) sparse, rows as in the table.
+        history: (users, items) sparse, rows as in the table; adds the surface "history".
+        train_on: (users,) rows an attacker may know, such as users who did not ask. All by default.
+        test_on: (users,) rows attackers are measured on. All by default.
+        min_users: classes with fewer known users, to train or to test on, are left out; at least 10.
+        seed: of splits, attackers, shuffles and intervals.
+        workers: fits side by side; the number of cores by default.
+        progress: called with (stage, done, total).
+
+    Returns:
+        The results and, in ``notes``, what was left out. Logistic regression reads lists and history as they are;
+        the other attackers get their 64 leading components, found without labels.
+
+    Raises:
+        InvalidInput: no attribute has two classes with enough known users, or shapes and ids do not fit.
+        InvalidSettings: an attacker that is not known, or a setting out of range.
+        MissingExtra: XGBoost is asked for and not installed.
+    """
+    started = time.perf_counter()
+    chosen = _attackers(attackers, protocol)
+    if min_users < 10 or (workers is not None and workers < 1):
+        raise InvalidSettings(f"min_users is {min_users} and workers {workers}; they must be at least 10 and 1")
+    names = people.names if attributes is None else tuple(attributes)
+    order = np.argsort(table.ids.values, kind="stable")
+    aligned = people.select(names).align(table.ids.take(order))
+    asked, notes = questions(
+        aligned,
+        names,
+        _mask(train_on, "train_on", len(table))[order],
+        _mask(test_on, "test_on", len(table))[order],
+        min_users,
+        original is not None,
+    )
+    found = surfaces(table, order, original, lists, history)
+    cases = [
+        case
+        for surface in found
+        for question in asked
+        if question.attribute != ASKED or surface.name in (VECTORS, DELTA)
+        for case in _cases(surface, question, chosen, protocol, seed)
+    ]
+    for question in asked:
+        if question.attribute != ASKED:
+            more, note = _equation_cases(found[0], question, aligned, protocol, seed, min_users)
+            cases += more
+            notes += note
+    results = _measure(cases, protocol, seed, workers or os.cpu_count() or 1, progress)
+    return AuditReport(
+        protocol=protocol.to_json(),
+        results=results,
+        fingerprint=table.fingerprint(),
+        seconds=time.perf_counter() - started,
+        settings={
+            "seed": seed,
+            "min_users": min_users,
+            "attackers": {attacker.name: _settings(attacker) for attacker in chosen},
+            "train_on": None if train_on is None else int(np.sum(train_on)),
+            "test_on": None if test_on is None else int(np.sum(test_on)),
+            "versions": _versions(),
+        },
+        notes=tuple(notes),
+    )
+
+
+def _attackers(wanted: Sequence[str | Attacker] | None, protocol: Protocol) -> list[Attacker]:
+    if wanted is None:
+        wanted = DEFAULT_ATTACKERS if protocol.balanced else PAPER_ATTACKERS
+    if isinstance(wanted, str):
+        wanted = (wanted,)
+    found: list[Attacker] = []
+    for each in wanted:
+        if not isinstance(each, str):
+            found.append(each)
+            continue
+        if each not in ATTACKERS:
+            near = difflib.get_close_matches(each, ATTACKERS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InvalidSettings(f"there is no attacker {each!r}; {hint}there are: {', '.join(ATTACKERS)}")
+        kind: Any = ATTACKERS[each]
+        weighable = "balanced" in {field.name for field in fields(kind)}
+        found.append(kind(balanced=protocol.balanced) if weighable else kind())
+    twice = sorted({a.name for a in found if sum(b.name == a.name for b in found) > 1})
+    if twice or not found:
+        raise InvalidSettings(f"attackers need names of their own ({', '.join(twice) or 'none given'})")
+    return found
+
+
+def _mask(mask: NDArray[np.bool_] | None, name: str, users: int) -> NDArray[np.bool_]:
+    if mask is None:
+        return np.ones(users, dtype=bool)
+    mask = np.asarray(mask)
+    if mask.shape != (users,) or mask.dtype != bool:
+        raise InvalidInput(f"{name} has shape {mask.shape} and type {mask.dtype}, expected ({users},) of bool")
+    return mask
+
+
+def _cases(
+    surface: Surface, question: Question, attackers: Sequence[Attacker], protocol: Protocol, seed: int
+) -> Iterable[_Case]:
+    for known in protocol.known if surface.name == VECTORS else (max(protocol.known),):
+        splits = [rotations(question.codes, known, protocol.folds, seed + s) for s in range(protocol.seeds)]
+        for attacker in attackers:
+            fits = tuple(
+                partial(attack, attacker, surface, question, split, s, seed + s)
+                for s, of_seed in enumerate(splits)
+                for split in of_seed
+            )
+            control = partial(permuted_control, attacker, surface, question, splits[0], seed)
+            yield _Case(question, surface.name, attacker.name, known, fits, control)
+
+
+def _equation_cases(
+    surface: Surface, question: Question, people: UserAttributes, protocol: Protocol, seed: int, min_users: int
+) -> tuple[list[_Case], list[str]]:
+    """The moment equations over everybody who asked, judged on the kept classes and users under attack."""
+    if not protocol.equations_known:
+        return [], []
+    column = people[question.attribute]
+    who = np.flatnonzero(column.marks)
+    codes = column.codes[who].astype(np.int64)
+    kept = [column.classes.index(label) for label in question.classes]
+    place = np.full(len(column.codes), -1)
+    place[question.rows[question.under_attack]] = np.flatnonzero(question.under_attack)
+    judged = place[who]
+    if np.bincount(codes[judged >= 0], minlength=len(column.classes))[kept].min() < min_users:
+        return [], [f"{question.attribute}: no moment equations, since a class has fewer than {min_users} who asked"]
+    vectors = surface.dense[who]
+    solve = partial(_solve, vectors, kept, judged, len(column.classes))
+    shuffled = np.random.default_rng([seed, 3]).permutation(codes)
+    cases = []
+    for known in protocol.equations_known:
+        # Few known: one split attacks nearly everybody. Many known: splits until everybody was attacked.
+        splits = rotations(codes, known, max(1, int(1 / (1 - known) + 1e-9)), seed)
+        fits = tuple(partial(_solved, solve, question, codes, split) for split in splits)
+        control = partial(_solved_shuffled, solve, kept, shuffled, splits[0])
+        cases.append(_Case(question, surface.name, EQUATIONS, known, fits, control))
+    return cases, []
+
+
+def _solve(
+    vectors: NDArray[np.floating],
+    kept: list[int],
+    judged: NDArray[np.int64],
+    classes: int,
+    codes: NDArray[np.int64],
+    known: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    users, scores = equations(vectors, codes, kept, known, classes)
+    counted = (judged[users] >= 0) & np.isin(codes[users], kept)
+    return users[counted], scores[counted]
+
+
+def _solved(
+    solve: Callable[..., tuple[NDArray[np.int64], NDArray[np.float64]]],
+    question: Question,
+    codes: NDArray[np.int64],
+    known: NDArray[np.bool_],
+) -> Answers:
+    users, scores = solve(codes, known)
+    judged: NDArray[np.int64] = solve.args[2][users]  # type: ignore[attr-defined]
+    predicted = scores.argmax(axis=1)
+    return Answers(0, judged, predicted, predicted, auc(scores, question.codes[judged]))
+
+
+def _solved_shuffled(
+    solve: Callable[..., tuple[NDArray[np.int64], NDArray[np.float64]]],
+    kept: list[int],
+    codes: NDArray[np.int64],
+    known: NDArray[np.bool_],
+) -> float:
+    users, scores = solve(codes, known)
+    return balanced_accuracy(scores.argmax(axis=1), np.searchsorted(kept, codes[users]), len(kept))
+
+
+def _measure(
+    cases: Sequence[_Case], protocol: Protocol, seed: int, workers: int, progress: Progress | None
+) -> tuple[AttackResult, ...]:
+    """Run all fits in threads: the heavy parts of every attacker run outside the interpreter's lock."""
+    # Loaded before the limit is set, or it would not reach the libraries they bring.
+    import scipy.linalg
+    import sklearn.neighbors  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    jobs: list[tuple[int, int, Callable[[], Any]]] = []
+    for place, case in enumerate(cases):
+        jobs += [(place, turn, fit) for turn, fit in enumerate((*case.fits, case.control))]
+    # Turn by turn, so that long and short fits of all attackers run side by side.
+    jobs.sort(key=lambda job: job[1])
+    answers: list[list[Any]] = [[None] * (len(case.fits) + 1) for case in cases]
+    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        # A fit that stopped at its last step is still an attack; its settings are fixed and reported.
+        warnings.filterwarnings("ignore", category=Warning, module="sklearn")
+        running: dict[Future[Any], tuple[int, int]] = {pool.submit(job): (case, turn) for case, turn, job in jobs}
+        try:
+            for done, future in enumerate(as_completed(running)):
+                case, turn = running[future]
+                answers[case][turn] = future.result()
+                if progress is not None:
+                    progress(f"audit: {cases[case].attacker} on {cases[case].question.attribute}", done + 1, len(jobs))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return tuple(
+        gather(case.question, case.surface, case.attacker, case.known, found[:-1], found[-1], protocol, seed)
+        for case, found in zip(cases, answers, strict=True)
+    )
+
+
+def _settings(attacker: Attacker) -> dict[str, Any]:
+    try:
+        values = asdict(attacker)  # type: ignore[call-overload]
+    except TypeError:  # an attacker of somebody's own that is no dataclass
+        return {"repr": repr(attacker)}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("attrcloak", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,117 @@
+"""What is asked about whom: one attribute, its classes, and the users it is known of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.errors import InvalidInput
+
+ASKED = "asked"
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One attribute to attack.
+
+    Attributes:
+        attribute: its name.
+        classes: names of the K classes kept.
+        rows: (n,) users whose class is known and kept, as rows of the surfaces.
+        codes: (n,) their classes in [0, K).
+        may_know: (n,) users an attacker may train on.
+        under_attack: (n,) users it is measured on.
+    """
+
+    attribute: str
+    classes: tuple[str, ...]
+    rows: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    may_know: NDArray[np.bool_]
+    under_attack: NDArray[np.bool_]
+
+
+def questions(
+    people: UserAttributes,
+    names: Sequence[str],
+    train_on: NDArray[np.bool_],
+    test_on: NDArray[np.bool_],
+    min_users: int,
+    ask_who_asked: bool,
+) -> tuple[list[Question], list[str]]:
+    """One question for each attribute that can be measured, and notes on what was left out.
+
+    Classes with fewer than ``min_users`` users to train on, or to test on, can be neither learnt nor scored: they are
+    left out, and named.
+
+    Args:
+        people: over the users of the surfaces, in their order.
+        names: attributes.
+        train_on: (n,) users an attacker may know.
+        test_on: (n,) users to measure on.
+        min_users: least number of users in a class, on either side.
+        ask_who_asked: add the question who asked, where some users did not.
+
+    Raises:
+        InvalidInput: no attribute has two classes left; says so for each.
+    """
+    found, notes, problems = [], [], []
+    for name in names:
+        column = people[name]
+        question, left_out = _question(name, column.classes, column.codes, train_on, test_on, min_users)
+        if question is None:
+            problems.append(
+                f"attribute {name!r} has {len(column.classes) - len(left_out)} classes with at least {min_users} known "
+                f"users ({_shares(column.classes, column.counts)}), and an attack needs two; "
+                "is it the right column? Merge small classes with UserAttributes.merge_classes()"
+            )
+            continue
+        unknown = int((~column.known).sum())
+        if unknown:
+            notes.append(f"{name}: the class of {unknown} users is unknown; they are left out")
+        if left_out:
+            notes.append(f"{name}: left out, with fewer than {min_users} known users: {', '.join(left_out)}")
+        found.append(question)
+    if not found:
+        raise InvalidInput(problems or ["there is no attribute to attack"])
+    notes += [f"not attacked: {problem}" for problem in problems]
+    if ask_who_asked and ASKED not in people.names:
+        known = np.any([people[name].known for name in names], axis=0)
+        asked = np.any([people[name].marks for name in names], axis=0)
+        codes = np.where(known, asked.astype(np.int32), -1)
+        if (known & ~asked).any() and asked.any():
+            question, left_out = _question(
+                ASKED, ("no", "yes"), codes, np.ones_like(train_on), np.ones_like(test_on), min_users
+            )
+            if question is None:
+                notes.append(f"{ASKED}: not attacked, since fewer than {min_users} users asked or did not ask")
+            else:
+                found.append(question)
+    return found, notes
+
+
+def _question(
+    name: str,
+    classes: tuple[str, ...],
+    codes: NDArray[np.int32],
+    train_on: NDArray[np.bool_],
+    test_on: NDArray[np.bool_],
+    min_users: int,
+) -> tuple[Question | None, list[str]]:
+    counts = [np.bincount(codes[side & (codes >= 0)], minlength=len(classes)) for side in (train_on, test_on)]
+    kept = np.minimum(*counts) >= min_users
+    left_out = [
+        f"{label} ({count})" for label, count, keep in zip(classes, np.minimum(*counts), kept, strict=True) if not keep
+    ]
+    if kept.sum() < 2:
+        return None, left_out
+    new_code = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)[codes]
+    rows = np.flatnonzero((new_code >= 0) & (train_on | test_on))
+    names = tuple(label for label, keep in zip(classes, kept, strict=True) if keep)
+    return Question(name, names, rows, new_code[rows], train_on[rows], test_on[rows]), left_out
+
+
+def _shares(classes: Sequence[str], counts: NDArray[np.int64]) -> str:
+    return ", ".join(f"{label}: {count}" for label, count in zip(classes[:8], counts[:8], strict=True)) or "no class"
