@@ -10,6 +10,12 @@ from attrcloak.moments.min_norm import leakage_weight
 from attrcloak.unlearning.descent import Objectives, RowSpace
 from attrcloak.unlearning.method import Moved, Progress, Rows, Step, Stopped
 
+FARTHEST = 10.0
+"""Relative squared move beyond which a descent has diverged. The surrogate cannot tell, for it ignores scale."""
+
+NEAREST = 1e-8
+"""Length of a step, as a share of the table's spread, below which a descent has converged."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttrCloakDD:
@@ -44,11 +50,13 @@ class AttrCloakDD:
 
     @classmethod
     def paper(cls) -> "AttrCloakDD":
-        """As printed: the weight clipped to [0, 1]. Steps, learning rate and ridge are not stated there; these are ours."""
+        """As printed: the weight clipped to [0, 1]. Steps, learning rate and ridge are not stated; these are ours."""
         return cls(min_leakage_weight=0.0)
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Descend on rows; only users who asked move.
+
+        A descent that diverges gives back the vectors at which the leakage was least.
 
         Raises:
             NotSupported: the run has no recommender loss, that is no interactions.
@@ -64,7 +72,9 @@ class AttrCloakDD:
         objectives = Objectives(self.ridge * variance, self.pooling, drift_scale=0.0)
         rate = self.learning_rate * variance * space.users
         rng = np.random.default_rng(rows.seed)
+        spread = variance * moments.dim * max(space.users, 1)
         position, trace = space.start, []
+        best, least = position, np.inf
         stopped: Stopped = "max steps"
         for step in range(self.steps):
             try:
@@ -78,10 +88,18 @@ class AttrCloakDD:
                 space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), self.min_leakage_weight
             )
             trace.append(Step(leakage, loss, weight))
-            if not np.isfinite(leakage) or leakage > 2 * trace[0].leakage + 1:
+            away = position - space.start
+            far = space.inner(away, away) > FARTHEST * spread
+            if far or not np.isfinite(leakage) or leakage > 2 * trace[0].leakage + 1:
                 stopped = "diverged"
                 break
-            position = position - rate * (weight * field + (1 - weight) * pull)
+            if leakage < least:
+                best, least = position, leakage
+            change = rate * (weight * field + (1 - weight) * pull)
+            if space.inner(change, change) <= NEAREST**2 * spread:
+                stopped = "converged"
+                break
+            position = position - change
             if progress is not None:
                 progress(self.name, step + 1, self.steps)
-        return Moved(position, tuple(trace), stopped)
+        return Moved(best if stopped == "diverged" else position, tuple(trace), stopped)

@@ -29,6 +29,8 @@ class GaussianNoise:
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Add the noise; the same seed gives the same noise."""
         vectors = rows.vectors
-        spread = vectors[rows.cells.moves].std(axis=0)
+        asked = vectors[rows.cells.moves]
+        # The standard deviation of equal numbers can come out as 1e-16 of them, which standardising makes readable.
+        spread = np.where(np.ptp(asked, axis=0) > 0, asked.std(axis=0), 0.0)
         noise = np.random.default_rng(rows.seed).normal(size=vectors.shape)
         return Moved(vectors + self.scale * spread * noise)
