@@ -1,0 +1,32 @@
+"""Every command explains itself: what it does, an example, and every option."""
+
+import pytest
+import typer
+
+from attrcloak.cli import app
+
+COMMANDS = ("demo", "train", "audit", "unlearn", "apply", "undo", "evaluate", "report", "data", "doctor")
+
+
+def test_the_commands_are_these():
+    assert tuple(typer.main.get_command(app).commands) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_explains_every_option(run, command):
+    done = run(command, "--help")
+    assert done.code == 0
+    assert f"attrcloak {command}" in " ".join(done.out.split())
+    parameters = typer.main.get_command(app).commands[command].params
+    assert [p.name for p in parameters if not getattr(p, "help", None)] == []
+
+
+def test_no_command_shows_the_help(run):
+    assert "unlearn" in run().out
+
+
+def test_doctor_names_versions_and_extras(run):
+    done = run("doctor")
+    assert done.code == 0
+    for word in ("python", "numpy", "implicit", "torch", "cores"):
+        assert word in done.out
