@@ -26,7 +26,7 @@ from attrcloak.unlearning.method import MomentMethod, Progress, RowMethod, Unlea
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-SCHEMA = "attrcloak.report/1"
+SCHEMA = "attrcloak/report/1"
 LIST_LENGTH = 50
 """Items in each user's list on the top-N surfaces."""
 
@@ -154,7 +154,8 @@ def compare(
             "licence": dataset.licence,
             "source": dataset.source,
             "classes": {
-                name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True)) for name in people.names
+                name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True))
+                for name in people.names
             },
         },
         model={
@@ -221,7 +222,7 @@ def _measure(
     report = audit(table, people, protocol=protocol, seed=seed, progress=progress, **extra)
     utility = evaluate(lambda rows: recommender.score(table.vectors[rows]), split, people=people, seed=seed)
     ratio = utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0)
-    return Measured(report, utility, ratio, judge(report), result, _pictures(table, people))
+    return Measured(report, utility, ratio, judge(report, people.names), result, _pictures(table, people))
 
 
 def top_lists(recommender: Recommender, table: EmbeddingTable, split: Split) -> "dict[str, csr_array]":
@@ -290,7 +291,8 @@ def _pictures(table: EmbeddingTable, people: UserAttributes) -> dict[str, Any]:
         apart = _standardised_gap(vectors, attribute.codes, largest)
         shapes = []
         for dimension in np.argsort(-apart)[:4].tolist():
-            edges = np.linspace(*np.percentile(vectors[:, dimension], [0.5, 99.5]), HISTOGRAM_BINS + 1)
+            low, high = np.percentile(vectors[:, dimension], [0.5, 99.5])
+            edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
             shapes.append(
                 {
                     "dimension": dimension,
@@ -298,8 +300,12 @@ def _pictures(table: EmbeddingTable, people: UserAttributes) -> dict[str, Any]:
                     "density": {
                         attribute.classes[k]: _density(vectors[attribute.codes == k, dimension], edges) for k in largest
                     },
-                    "mean": {attribute.classes[k]: float(vectors[attribute.codes == k, dimension].mean()) for k in largest},
-                    "std": {attribute.classes[k]: float(vectors[attribute.codes == k, dimension].std()) for k in largest},
+                    "mean": {
+                        attribute.classes[k]: float(vectors[attribute.codes == k, dimension].mean()) for k in largest
+                    },
+                    "std": {
+                        attribute.classes[k]: float(vectors[attribute.codes == k, dimension].std()) for k in largest
+                    },
                 }
             )
         drawn["histograms"][name] = shapes
@@ -332,4 +338,5 @@ def _standardised_gap(
 
 def _density(values: NDArray[np.float64], edges: NDArray[np.float64]) -> list[float]:
     counts, _ = np.histogram(values, edges)
-    return np.round(counts / max(counts.sum(), 1), 5).tolist()
+    shares: list[float] = np.round(counts / max(counts.sum(), 1), 5).tolist()
+    return shares

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from attrcloak.unlearning.method import (
     run,
     unit_length,
 )
+from attrcloak.unlearning.undo import OriginalRows
 
 MARGIN = 0.03
-"""How far from chance an attacker's balanced accuracy may lie, in either direction, for a table to be called protected."""
+"""How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
 
 CHECK_ATTACKERS = ("logistic", "mlp", "xgboost", "qda")
 
@@ -37,15 +38,22 @@ class Verdict:
         protected: every attacker on the vectors is, within the margin or within its interval.
         reasons: one sentence for each that is not, and for each attribute that could not be tested.
         next_steps: what to try.
+        warnings: what the audit could not look at, such as classes with too few users; it protects nobody in there.
     """
 
     protected: bool
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {"protected": self.protected, "reasons": list(self.reasons), "next_steps": list(self.next_steps)}
+        return {
+            "protected": self.protected,
+            "reasons": list(self.reasons),
+            "next_steps": list(self.next_steps),
+            "warnings": list(self.warnings),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +76,18 @@ class Release:
         return self.result.table
 
 
-def judge(report: AuditReport, margin: float = MARGIN) -> Verdict:
+def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: float = MARGIN) -> Verdict:
     """Protected unless an attacker is demonstrably away from chance.
 
     An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
     above or below, and its interval excludes chance; or when relabelling its answers (the adaptive attacker) brings it
     more than ``margin`` above chance and beyond what its interval's width explains. An attribute without any result
-    counts against it too: what was not tested is not called protected.
+    counts against it too: what was not tested is not called protected. Classes that were left out are warned of.
+
+    Args:
+        report: of the table.
+        attributes: those that must have been tested; None takes what the report has.
+        margin: how far from chance is still at chance.
     """
     reasons = []
     for result in report.results:
@@ -88,27 +101,39 @@ def judge(report: AuditReport, margin: float = MARGIN) -> Verdict:
         adaptive = result.adaptive_balanced_accuracy
         half_width = (high - low) / 2
         if adaptive is not None and adaptive > result.chance + max(margin, half_width):
-            reasons.append(f"{result.attribute}: {result.attacker} with relabelled answers reaches {adaptive:.3f} (chance {result.chance:.3f})")
+            reasons.append(
+                f"{result.attribute}: {result.attacker} with relabelled answers reaches {adaptive:.3f} "
+                f"(chance {result.chance:.3f})"
+            )
     tested = {result.attribute for result in report.results if result.surface == "vectors"}
-    wanted = report.settings.get("attributes", tested)
-    reasons += [f"{name}: no attacker could be tested (too few users with a known class)" for name in wanted if name not in tested]
-    return Verdict(not reasons, tuple(reasons), _next_steps(reasons))
+    reasons += [
+        f"{name}: no attacker could be tested (too few users with a known class)"
+        for name in (tested if attributes is None else attributes)
+        if name not in tested
+    ]
+    return Verdict(not reasons, tuple(reasons), _next_steps(reasons), report.notes)
+
+
+NEXT_STEPS = (
+    (("below chance", "moment-equation"), "class moments were made equal, not calibrated: use --method calibrated"),
+    (
+        ("xgboost", "mlp", "knn", "qda"),
+        "an attacker that sees more than two moments still finds the classes: use --method calibrated with more slices "
+        "(--set slices=20), and --length unit if the vectors are scored by a plain dot product",
+    ),
+    (
+        ("logistic",),
+        "a linear attacker still finds the classes: raise the strength (attrcloak-df: --set min_leakage_weight=0.99) "
+        "or use --method calibrated",
+    ),
+    (("no attacker",), "merge small classes, or leave the attribute out and say so"),
+)
+"""Words that occur in reasons, and what to try then."""
 
 
 def _next_steps(reasons: Sequence[str]) -> tuple[str, ...]:
-    if not reasons:
-        return ()
-    steps = []
     text = " ".join(reasons)
-    if "below chance" in text or "moment-equation" in text:
-        steps.append("class moments were made equal rather than calibrated: use --method calibrated")
-    if "xgboost" in text or "mlp" in text or "knn" in text or "qda" in text:
-        steps.append("an attacker that sees more than two moments still finds the classes: use --method calibrated with more slices (--set slices=20), and --length unit if the vectors are scored by a plain dot product")
-    if "logistic" in text:
-        steps.append("a linear attacker still finds the classes: raise the strength (attrcloak-df: --set min_leakage_weight=0.99) or use --method calibrated")
-    if "no attacker" in text:
-        steps.append("merge small classes, or leave the attribute out and say so")
-    return tuple(steps)
+    return tuple(step for words, step in NEXT_STEPS if any(word in text for word in words))
 
 
 def unlearn(
@@ -152,7 +177,7 @@ def unlearn(
     report = audit(
         result.table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress
     )
-    return Release(result, report, judge(report))
+    return Release(result, report, judge(report, names))
 
 
 @dataclass(frozen=True)
@@ -267,14 +292,24 @@ def apply_eraser(eraser: Eraser, table: EmbeddingTable, people: UserAttributes) 
     return scaled.with_free(eraser.apply(scaled.free, cells), (codes != NOT_MARKED).any(axis=1))
 
 
-def undo_eraser(eraser: Eraser, table: EmbeddingTable, people: UserAttributes) -> EmbeddingTable:
-    """Take an eraser's maps back, up to rounding; exact undo needs the original rows.
+def undo(how: Eraser | OriginalRows, table: EmbeddingTable, people: UserAttributes | None = None) -> EmbeddingTable:
+    """Take unlearning back: exactly from the original rows, up to rounding from an eraser.
+
+    Args:
+        how: what was kept of the run.
+        table: the unlearned table.
+        people: attributes and marks as they were at the run; an eraser needs them.
 
     Raises:
         NotSupported: a map has no inverse, or lengths were scaled and are not in the eraser.
+        InvalidInput: an eraser without people, or rows that do not fit the table.
     """
-    if eraser.scaling == "unit":
+    if isinstance(how, OriginalRows):
+        return how.restore(table)
+    if people is None:
+        raise InvalidInput("an eraser needs the people it was fitted on, to know whom to move back by which map")
+    if how.scaling == "unit":
         raise NotSupported(
             "this eraser first brought all vectors to one length and does not hold the lengths; use the undo file"
         )
-    return apply_eraser(replace(eraser.inverse(), scaling="none"), table, people)
+    return apply_eraser(how.inverse(), table, people)

@@ -24,7 +24,7 @@ app = typer.Typer(
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
 ) -> None:
-    """Read by ``main``, which also serves errors raised before a command starts."""
+    """Documented here, read by ``main``."""
 
 
 for command in (demo, train, audit, unlearn, apply, undo, evaluate, report, data, doctor):
@@ -35,10 +35,12 @@ def main() -> None:
     """Run a command; turn errors raised on purpose into a message and exit code 1."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    # Taken out here, so that it may stand anywhere on the line and covers errors raised before a command starts.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app()
+        app(arguments, prog_name="attrcloak")
     except (AttrCloakError, OSError, MemoryError) as error:
-        if "--debug" in sys.argv:
+        if len(arguments) < len(sys.argv) - 1:
             raise
         print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(1)

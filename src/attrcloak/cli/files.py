@@ -1,12 +1,13 @@
 """What several commands do with files and option texts: load tables and people, keep inputs safe, read settings."""
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
 
@@ -22,7 +23,9 @@ def names(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def load_people(path: Path, id_column: str | None, columns: str | None, requests: Path | None = None) -> "UserAttributes":
+def load_people(
+    path: Path, id_column: str | None, columns: str | None, requests: Path | None = None
+) -> "UserAttributes":
     """Read people, and mark those who ask where a list of requests is given."""
     from attrcloak.data.people_files import read_people
 
@@ -36,7 +39,9 @@ def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
             reader = csv.DictReader(file)
             missing = {"user_id", "attribute"} - set(reader.fieldnames or ())
             if missing:
-                raise InvalidInput(f"{path}: no column {', '.join(sorted(missing))}; a list of requests has user_id,attribute")
+                raise InvalidInput(
+                    f"{path}: no column {', '.join(sorted(missing))}; a list of requests has user_id,attribute"
+                )
             rows = [(row["user_id"], row["attribute"]) for row in reader]
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{path} cannot be read: {error}") from error
@@ -68,6 +73,24 @@ def refuse_inputs_as_outputs(inputs: Sequence[Path | None], outputs: Sequence[Pa
         raise InvalidInput(problems)
 
 
+def refuse_a_file_as_folder(out: Path) -> None:
+    """The folder for results is made when there are results; whether it can be is said before any work is done."""
+    above = next(path for path in (out, *out.resolve().parents) if path.exists())
+    if not above.is_dir():
+        raise InvalidInput(f"{above} is a file, so {out} cannot be a folder for the results")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InvalidInput(f"{above} cannot be written to; choose another folder for the results")
+
+
+def refuse_another_format(source: Path, output: Path | None) -> None:
+    """A table goes back into the format it came in; said before any work is done."""
+    if output is not None and output.suffix.lower() != source.suffix.lower():
+        raise InvalidInput(
+            f"{output} is not a {source.suffix} file like {source}; give the output the same extension, so that names, "
+            "types and other columns can be kept"
+        )
+
+
 def build_method(name: str, settings: Sequence[str]) -> "MomentMethod | RowMethod":
     """A method with ``key=value`` settings; unknown keys are an error that suggests the nearest known one."""
     from attrcloak.comparison import check_methods
@@ -84,13 +107,17 @@ def build_method(name: str, settings: Sequence[str]) -> "MomentMethod | RowMetho
         if not separator or key not in known:
             near = get_close_matches(key, known, n=1)
             raise InvalidSettings(
-                f"{name} has no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"{name} has no setting {key!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
                 + f" Known: {', '.join(known) or 'none'}; write key=value"
             )
         try:
             chosen[key] = type(known[key])(text)
         except ValueError as error:
             raise InvalidSettings(f"{name}: {key} is {text!r}, expected a {type(known[key]).__name__}") from error
+        allowed = get_args(get_type_hints(made)[key])
+        if allowed and chosen[key] not in allowed:
+            raise InvalidSettings(f"{name}: {key} is {text!r}, expected one of {', '.join(map(str, allowed))}")
     return made(**chosen)
 
 

@@ -1,18 +1,23 @@
 """Commands on recommenders and data sets: demo, train, evaluate, report, data, doctor."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attrcloak.cli import files
 from attrcloak.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from attrcloak.data import UserAttributes
+
 DatasetName = Annotated[str, typer.Option("--dataset", help="ml-100k, ml-1m, modcloth or lastfm-1k.")]
 Model = Annotated[str, typer.Option(help="als or bpr (implicit), bpr-mf or ncf (torch).")]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder in the official layout, of RecBole atomic files, or with interactions and users in Parquet."),
+    typer.Option(
+        help="Folder in the official layout, of RecBole atomic files, or with interactions and users in Parquet."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of split, model and attackers.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
@@ -44,7 +49,7 @@ def demo(
     from attrcloak.unlearning import METHODS
 
     chosen = check_methods(files.names(methods) or tuple(METHODS))
-    out.mkdir(parents=True, exist_ok=True)
+    files.refuse_a_file_as_folder(out)
     with progress_bar() as progress:
         loaded = load(dataset, data_dir, progress)
         files.note(f"{loaded.name} from {loaded.source}\n{loaded.licence}")
@@ -53,7 +58,7 @@ def demo(
             model,
             chosen,
             seed=seed,
-            protocol=replace(SOUND, seeds=seeds),
+            protocol=replace(SOUND, known=(0.8,), seeds=seeds),
             surfaces=surfaces,
             progress=progress,
         ).to_json()
@@ -84,16 +89,17 @@ def train(
     from attrcloak.reporting.json_files import write_json
     from attrcloak.reporting.terminal import progress_bar
 
-    out.mkdir(parents=True, exist_ok=True)
+    files.refuse_a_file_as_folder(out)
     with progress_bar() as progress:
         loaded = load(dataset, data_dir, progress)
         recommender = run_training(model, loaded.interactions.leave_one_out(seed), seed=seed, progress=progress)
+    out.mkdir(parents=True, exist_ok=True)
     write_vectors(recommender.users, out / "users.npz")
     with replacing(out / "items.npy") as temporary:
         np.save(temporary, recommender.items, allow_pickle=False)
     _write_people(loaded.people, out / "people.csv")
     description = {
-        "schema": "attrcloak.model/1",
+        "schema": "attrcloak/model/1",
         "dataset": loaded.name,
         "model": recommender.name,
         "represents": recommender.users.represents,
@@ -105,7 +111,9 @@ def train(
         "fingerprint": recommender.users.fingerprint(),
     }
     write_json(description, out / "model.json")
-    files.note(f"{out}: {recommender.users.represents} of {len(recommender.users)} users in {recommender.seconds:.1f} s")
+    files.note(
+        f"{out}: {recommender.users.represents} of {len(recommender.users)} users in {recommender.seconds:.1f} s"
+    )
 
 
 def evaluate(
@@ -115,7 +123,9 @@ def evaluate(
     data_dir: DataDir = None,
     protocol: Annotated[str, typer.Option(help="leave-one-out, sampled-99 or paper (train-fit).")] = "leave-one-out",
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")
+    ] = False,
 ) -> None:
     """NDCG and HR of user vectors on the held-out items of a data set, with the seed that split it at training.
 
@@ -136,9 +146,13 @@ def evaluate(
         rows = table.ids.rows(loaded.interactions.users)
         problems = []
         if (rows < 0).any():
-            problems.append(f"{int((rows < 0).sum())} of {len(rows)} users of {loaded.name} have no vector in {vectors}")
+            problems.append(
+                f"{int((rows < 0).sum())} of {len(rows)} users of {loaded.name} have no vector in {vectors}"
+            )
         if len(item_vectors) != len(loaded.interactions.items):
-            problems.append(f"{items} has {len(item_vectors)} items, {loaded.name} has {len(loaded.interactions.items)}")
+            problems.append(
+                f"{items} has {len(item_vectors)} items, {loaded.name} has {len(loaded.interactions.items)}"
+            )
         if item_vectors.shape[1] != table.dim:
             problems.append(f"users have {table.dim} dimensions, items {item_vectors.shape[1]}")
         if problems:
@@ -156,7 +170,8 @@ def evaluate(
         print(dump(report.to_json()), end="")
         return
     for metric, value in report.values.items():
-        print("{} {:.4f} [{:.4f}, {:.4f}] ({}, {} users)".format(metric, value, *report.ci[metric], protocol, report.users))
+        low, high = report.ci[metric]
+        print(f"{metric} {value:.4f} [{low:.4f}, {high:.4f}] ({protocol}, {report.users} users)")
 
 
 def report(
@@ -229,11 +244,14 @@ def doctor() -> None:
         ("torch", "torch", "bpr-mf and ncf recommenders"),
     ):
         found = find_spec(module) is not None
-        print(f"{module:<16}{'found' if found else 'missing'}: {use}" + ("" if found else f"; pip install 'attrcloak[{extra}]'"))
+        print(
+            f"{module:<16}{'found' if found else 'missing'}: {use}"
+            + ("" if found else f"; pip install 'attrcloak[{extra}]'")
+        )
     print(f"{'cores':<16}{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}")
 
 
-def _write_people(people, path: Path) -> None:  # type: ignore[no-untyped-def]
+def _write_people(people: "UserAttributes", path: Path) -> None:
     import csv
 
     from attrcloak.data.whole_file import replacing

@@ -1,12 +1,18 @@
 """Commands on a table that someone already has: audit, unlearn, apply, undo."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attrcloak.cli import files
 from attrcloak.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from attrcloak.auditing import Protocol
+    from attrcloak.release import Plan, Release
 
 Vectors = Annotated[Path, typer.Argument(help="Vectors in .npy, .npz, .parquet or .safetensors.", show_default=False)]
 People = Annotated[
@@ -88,7 +94,8 @@ def unlearn(
         list[str] | None, typer.Option("--set", help="key=value, repeatable: a setting of the method.")
     ] = None,
     length: Annotated[
-        str, typer.Option(help="unit: vectors are scored by a plain dot product, so bring all to one length; keep; auto.")
+        str,
+        typer.Option(help="unit: vectors are scored by a plain dot product, so bring all to one length; keep; auto."),
     ] = "auto",
     requests: Annotated[
         Path | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
@@ -118,6 +125,7 @@ def unlearn(
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
     files.refuse_inputs_as_outputs([vectors, attributes, requests, key_file], [output, eraser, undo_file])
+    files.refuse_another_format(vectors, output)
     from attrcloak import release
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.reporting.json_files import dump
@@ -149,11 +157,13 @@ def unlearn(
     if eraser is not None:
         if result.eraser is None:
             OriginalRows.of(table, result).save(eraser)
-            files.note(f"{method} moves rows one by one, so {eraser} holds the original rows: undo can use it, apply cannot")
+            files.note(
+                f"{method} moves rows one by one, so {eraser} holds the original rows: undo can use it, apply cannot"
+            )
         else:
             result.eraser.save(eraser)
         secrets.append(eraser)
-    write_vectors(result.table, output, like=vectors)
+    write_vectors(result.table, output, like=vectors, id_column=id_column, vector_column=vector_column)
     for path in secrets:
         files.note(f"{path} is a secret: keep it like a key, or destroy it")
     if as_json:
@@ -169,6 +179,8 @@ def unlearn(
     if verdict is None:
         files.note("no verdict: the result was not audited")
         return
+    for text in verdict.warnings:
+        files.note(f"warning: {text}")
     if verdict.protected:
         files.note("verdict: protected, in the sense that these attackers are at chance on held-out users")
         return
@@ -192,6 +204,7 @@ def apply(
     Example: attrcloak apply more.npy --attributes more.csv --eraser map.safetensors -o moved.npy
     """
     files.refuse_inputs_as_outputs([vectors, attributes, eraser, requests], [output])
+    files.refuse_another_format(vectors, output)
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.moments.eraser import Eraser
     from attrcloak.release import apply_eraser
@@ -199,7 +212,8 @@ def apply(
     maps = Eraser.load(eraser)
     table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
     people = files.load_people(attributes, id_column, ",".join(maps.key.attributes), requests)
-    write_vectors(apply_eraser(maps, table, people), output, like=vectors)
+    moved = apply_eraser(maps, table, people)
+    write_vectors(moved, output, like=vectors, id_column=id_column, vector_column=vector_column)
     files.note(f"{output}: written; audit it before it is used")
 
 
@@ -219,21 +233,22 @@ def undo(
     Example: attrcloak undo new.npy --eraser undo.safetensors -o old.npy
     """
     files.refuse_inputs_as_outputs([vectors, attributes, eraser, requests], [output])
+    files.refuse_another_format(vectors, output)
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.moments.eraser import Eraser
-    from attrcloak.release import undo_eraser
+    from attrcloak.release import undo as run_undo
     from attrcloak.unlearning.undo import SCHEMA, OriginalRows, read_secret
 
     table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
     if read_secret(eraser)[0].get("schema") == SCHEMA:
-        restored = OriginalRows.load(eraser).restore(table)
+        restored = run_undo(OriginalRows.load(eraser), table)
     else:
         maps = Eraser.load(eraser)
         if attributes is None:
             raise typer.BadParameter("an eraser needs the people to know whom to move back", param_hint="--attributes")
         people = files.load_people(attributes, id_column, ",".join(maps.key.attributes), requests)
-        restored = undo_eraser(maps, table, people)
-    write_vectors(restored, output, like=vectors)
+        restored = run_undo(maps, table, people)
+    write_vectors(restored, output, like=vectors, id_column=id_column, vector_column=vector_column)
     files.note(f"{output}: written")
 
 
@@ -246,11 +261,13 @@ def _gates(texts: list[str]) -> dict[str, float]:
         except ValueError:
             separator = ""
         if not separator or not 0 <= gates[name] <= 1:
-            raise typer.BadParameter(f"{text!r}: write attribute=balanced accuracy, such as gender=0.55", param_hint="--fail-above")
+            raise typer.BadParameter(
+                f"{text!r}: write attribute=balanced accuracy, such as gender=0.55", param_hint="--fail-above"
+            )
     return gates
 
 
-def _protocol(name: str, known: str, seeds: int):  # type: ignore[no-untyped-def]
+def _protocol(name: str, known: str, seeds: int) -> "Protocol":
     from dataclasses import replace
 
     from attrcloak.auditing import PAPER, SOUND
@@ -266,10 +283,10 @@ def _protocol(name: str, known: str, seeds: int):  # type: ignore[no-untyped-def
     return replace(SOUND, known=shares, seeds=seeds)
 
 
-def _unlearn_json(released):  # type: ignore[no-untyped-def]
+def _unlearn_json(released: "Release") -> dict[str, Any]:
     result = released.result
     return {
-        "schema": "attrcloak.unlearn/1",
+        "schema": "attrcloak/unlearn/1",
         "method": result.method,
         "settings": dict(result.settings),
         "seconds": result.seconds,
@@ -286,15 +303,16 @@ def _unlearn_json(released):  # type: ignore[no-untyped-def]
     }
 
 
-def _show(table):  # type: ignore[no-untyped-def]
+def _show(table: "Table") -> None:
     from rich.console import Console
 
     Console().print(table)
 
 
-def _show_plan(planned):  # type: ignore[no-untyped-def]
+def _show_plan(planned: "Plan") -> None:
     print(
-        f"{planned.moving} of {planned.users} users would move, in {planned.cells} cells of {planned.dimensions} dimensions\n"
+        f"{planned.moving} of {planned.users} users would move, in {planned.cells} cells of "
+        f"{planned.dimensions} dimensions\n"
         f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
         f"about {planned.memory_bytes / 1e6:.0f} MB of memory and {planned.seconds:.1f} s, without the audit"
     )

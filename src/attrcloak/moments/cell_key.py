@@ -73,7 +73,7 @@ class CellKey:
     @cached_property
     def unmarked(self) -> NDArray[np.bool_]:
         """(C,) True for the cell in which no attribute is marked (at most one)."""
-        return (self.combinations == NOT_MARKED).all(axis=1)
+        return np.asarray((self.combinations == NOT_MARKED).all(axis=1))
 
     def same_meaning(self, other: "CellKey") -> bool:
         """Whether codes mean the same in both keys (attributes and class names agree, in order)."""

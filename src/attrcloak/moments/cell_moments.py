@@ -149,7 +149,9 @@ class CellMoments:
         count = self.count[asked]
         total = max(int(count.sum()), 1)
         centre = count @ self.mean[asked] / total
-        spread = np.trace(self.scatter[asked], axis1=1, axis2=2).sum() + count @ ((self.mean[asked] - centre) ** 2).sum(axis=1)
+        spread = np.trace(self.scatter[asked], axis1=1, axis2=2).sum() + count @ ((self.mean[asked] - centre) ** 2).sum(
+            axis=1
+        )
         return float(spread / total / self.dim)
 
 
@@ -184,5 +186,3 @@ def cell_moments(vectors: NDArray[np.floating], cells: NDArray[np.integer], key:
             mean[cell] += share * apart
             seen[cell] += here
     return CellMoments(key, count, mean, scatter)
-
-

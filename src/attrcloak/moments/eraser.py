@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,18 @@ from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import ROWS_PER_CHUNK, Matrix
 
-SCHEMA = "attrcloak.eraser/1"
+SCHEMA = "attrcloak/eraser/1"
 
 Scaling = Literal["none", "unit"]
+Float = TypeVar("Float", bound=np.floating)
 
 
 @dataclass(frozen=True, eq=False)
 class Eraser:
-    """x -> M_c x + t_c for every user of cell c. **A secret**: a lone user's cell gives that user's vector away, and the
-    null draw of an exact map gives labels away. Keep it like a key.
+    """x -> M_c x + t_c for every user of cell c.
+
+    **A secret**: a lone user's cell gives that user's vector away, and the null draw of an exact map gives labels away.
+    Keep it like a key.
 
     Attributes:
         key: what the C cells mean.
@@ -50,7 +53,9 @@ class Eraser:
                 f"not {self.matrices.shape} and {self.offsets.shape}"
             )
         if not (np.isfinite(self.matrices).all() and np.isfinite(self.offsets).all()):
-            raise InvalidInput("the eraser holds NaN or infinity; the solver diverged, so fit it again with smaller steps")
+            raise InvalidInput(
+                "the eraser holds NaN or infinity; the solver diverged, so fit it again with smaller steps"
+            )
         matrices, offsets = self.matrices.copy(), self.offsets.copy()
         matrices[self.key.unmarked], offsets[self.key.unmarked] = np.eye(d), 0.0
         matrices.setflags(write=False)
@@ -72,7 +77,7 @@ class Eraser:
         """(n,) cell of each user by class codes (n, A); see ``CellKey.locate``."""
         return self.key.locate(codes)
 
-    def apply(self, vectors: NDArray[np.floating], cells: NDArray[np.integer]) -> NDArray[np.floating]:
+    def apply(self, vectors: NDArray[Float], cells: NDArray[np.integer]) -> NDArray[Float]:
         """Move every user by the map of its cell.
 
         Args:
@@ -107,7 +112,8 @@ class Eraser:
             raise NotSupported("the second eraser scales vectors first, so the two are not one affine map")
         matrices = after.matrices @ self.matrices
         offsets = np.einsum("cij,cj->ci", after.matrices, self.offsets) + after.offsets
-        return replace(self, matrices=matrices, offsets=offsets, provenance={**self.provenance, **after.provenance})
+        provenance = {**self.provenance, **after.provenance}
+        return replace(self, matrices=np.asarray(matrices), offsets=offsets, provenance=provenance)
 
     def inverse(self) -> "Eraser":
         """The eraser that undoes the maps. The lengths lost to ``scaling`` are not in here; keep them apart.
@@ -118,15 +124,15 @@ class Eraser:
         singular = [c for c, m in enumerate(self.matrices) if np.linalg.cond(m) > 1e12]
         if singular:
             raise NotSupported(
-                f"the maps of {len(singular)} cells have no inverse (first: {self.key.describe(self.key.combinations[singular[0]])}); "
-                "to undo them the original vectors are needed"
+                f"the maps of {len(singular)} cells have no inverse (first: "
+                f"{self.key.describe(self.key.combinations[singular[0]])}); undoing them needs the original vectors"
             )
         matrices = np.linalg.inv(self.matrices)
         offsets = -np.einsum("cij,cj->ci", matrices, self.offsets)
-        return replace(self, matrices=matrices, offsets=offsets, scaling="none")
+        return replace(self, matrices=np.asarray(matrices), offsets=offsets, scaling="none")
 
     def save(self, path: Path | str) -> None:
-        """Write to safetensors, whole or not at all, readable by the owner only, with schema and a note that it is secret."""
+        """Write to safetensors, whole or not at all, readable by the owner only."""
         from safetensors.numpy import save
 
         header = {

@@ -1,7 +1,9 @@
-"""The weight between two objectives that conflict with neither (MGDA for two tasks; Désidéri 2012, Sener & Koltun 2018)."""
+"""The weight of two objectives whose step conflicts with neither (MGDA; Désidéri 2012, Sener & Koltun 2018)."""
 
 
-def leakage_weight(recommendation: float, cross: float, leakage: float, lower: float = 0.0, upper: float = 1.0) -> float:
+def leakage_weight(
+    recommendation: float, cross: float, leakage: float, lower: float = 0.0, upper: float = 1.0
+) -> float:
     """Weight a of the leakage gradient in the shortest convex combination a gAU + (1-a) gR (Wu et al. 2025, eq. 21).
 
     a = clip((gR - gAU)^T gR / ||gAU - gR||^2, lower, upper), from inner products alone, so that rows and moments
@@ -16,7 +18,7 @@ def leakage_weight(recommendation: float, cross: float, leakage: float, lower: f
         upper: largest weight.
 
     Returns:
-        The weight in [lower, upper]; ``upper`` when both gradients are the same, for then any weight gives the same step.
+        The weight in [lower, upper]; ``upper`` when both gradients agree, for then any weight gives the same step.
     """
     apart = leakage - 2 * cross + recommendation
     if apart <= 1e-30 * max(leakage, recommendation, 1e-300):

@@ -39,9 +39,7 @@ def gaussian_map(source: Matrix, target: Matrix) -> Matrix:
     return np.asarray(inverse_half @ psd_sqrt(half @ target @ half) @ inverse_half + absent)
 
 
-def barycentre(
-    covariances: Matrix, weights: Matrix, tolerance: float = 1e-12, max_iterations: int = 1000
-) -> Matrix:
+def barycentre(covariances: Matrix, weights: Matrix, tolerance: float = 1e-12, max_iterations: int = 1000) -> Matrix:
     """Bures-Wasserstein barycentre: the covariance with the least weighted squared transport cost from all others.
 
     Fixed point of B <- B^-1/2 (sum_k w_k (B^1/2 S_k B^1/2)^1/2)^2 B^-1/2 (Álvarez-Esteban et al. 2016).
@@ -66,6 +64,6 @@ def barycentre(
         new = (new + new.T) / 2
         change = np.linalg.norm(new - centre)
         centre = new
-        if change <= tolerance * max(np.linalg.norm(centre), 1e-300):
+        if change <= tolerance * max(float(np.linalg.norm(centre)), 1e-300):
             break
     return np.asarray(centre)

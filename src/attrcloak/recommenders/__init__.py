@@ -24,7 +24,7 @@ class Model(Protocol):
 
 
 def train(
-    model: ModelName,
+    model: str,
     split: Split,
     *,
     seed: int = 0,

@@ -39,7 +39,14 @@ def leak_figure(report: Mapping[str, Any]) -> str:
             ends = np.array([r["ci"] for _, r in found]).reshape(-1, 2)
             spread = np.maximum(np.abs(ends - middle[:, None]).T, 0)
             axis.errorbar(
-                [x for x, _ in found], middle, yerr=spread, fmt="o", ms=4, lw=1.2, color=_colour(position), label=attacker
+                [x for x, _ in found],
+                middle,
+                yerr=spread,
+                fmt="o",
+                ms=4,
+                lw=1.2,
+                color=_colour(position),
+                label=attacker,
             )
         chance = chance_of(report, attribute)
         axis.axhline(chance, color=INK, lw=0.9, ls="--")
@@ -90,7 +97,7 @@ def projection_figure(report: Mapping[str, Any], attribute: str) -> str:
 
 
 def histogram_figure(report: Mapping[str, Any], attribute: str) -> str:
-    """Single dimensions of the two largest classes with fitted Gaussians, before and after (as in the paper's Fig. 4)."""
+    """Single dimensions of the two largest classes with fitted Gaussians, before and after (Fig. 4 of the paper)."""
     methods = telling_methods(report)
     shapes = {m: report["details"]["pictures"][m]["histograms"][attribute] for m in methods}
     columns = max(len(s) for s in shapes.values())
@@ -101,7 +108,9 @@ def histogram_figure(report: Mapping[str, Any], attribute: str) -> str:
             edges = np.array(shape["edges"])
             centres, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
             for k, (name, density) in enumerate(shape["density"].items()):
-                axis.fill_between(centres, np.array(density), step="mid", alpha=0.35, color=_colour(k), lw=0, label=name)
+                axis.fill_between(
+                    centres, np.array(density), step="mid", alpha=0.35, color=_colour(k), lw=0, label=name
+                )
                 spread = max(shape["std"][name], 1e-9)
                 curve = np.exp(-(((centres - shape["mean"][name]) / spread) ** 2) / 2) / spread / np.sqrt(2 * np.pi)
                 axis.plot(centres, curve * width, color=_colour(k), lw=1.1)
@@ -156,7 +165,7 @@ def _grid(rows: int, columns: int, width: float, height: float) -> "tuple[Figure
         axis.xaxis.label.set_fontsize(8)
         axis.yaxis.label.set_fontsize(8)
         axis.title.set_fontsize(9)
-    return figure, axes
+    return figure, list(axes)
 
 
 def _svg(figure: "Figure") -> str:

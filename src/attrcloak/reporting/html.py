@@ -55,7 +55,9 @@ def _surfaces(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         for result in audit["results"]:
             if result["surface"] == "vectors":
                 continue
-            row = rows.setdefault((method, result["surface"]), {"method": method, "surface": result["surface"], "best": {}})
+            row = rows.setdefault(
+                (method, result["surface"]), {"method": method, "surface": result["surface"], "best": {}}
+            )
             best = row["best"].get(result["attribute"])
             if best is None or result["leakage"] > best["leakage"]:
                 row["best"][result["attribute"]] = result

@@ -35,9 +35,12 @@ def read_report(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UnreadableFile(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("schema") != "attrcloak.report/1":
+    if not isinstance(content, dict) or content.get("schema") != "attrcloak/report/1":
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise UnreadableFile(f"{path} is not a report (attrcloak.report/1); its schema is {found!r}")
+        raise UnreadableFile(f"{path} is not a report (attrcloak/report/1); its schema is {found!r}")
+    missing = [name for name in (*schema("report")["required"], "details") if name not in content]
+    if missing:
+        raise UnreadableFile(f"{path} lacks {', '.join(missing)}; is it complete?")
     return content
 
 

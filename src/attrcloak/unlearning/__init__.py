@@ -1,4 +1,7 @@
-"""The methods, one file each. METHODS is the whole list: adding one is a file, a line here and an entry in the contract tests."""
+"""The methods, one file each.
+
+METHODS is the whole list: adding one is a file, a line here and an entry in the contract tests.
+"""
 
 from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
 from attrcloak.unlearning.attrcloak_df import AttrCloakDF

@@ -34,8 +34,8 @@ class Calibrated:
         slices: rounds of sliced transport after them, each along d random orthogonal directions; they need the rows.
             0 leaves one affine map a cell, which can be saved and applied to others.
         slice_step: share of the way to the drawn quantiles that each round of slices goes, in (0, 1].
-        pooling_per_dimension: shrinkage of the class covariances towards the pooled one, in source and target alike, in
-            users per dimension: rho_k = p d / (p d + n_k). A class with few users for its d (d + 1) / 2 covariances gets
+        pooling_per_dimension: shrinkage of class covariances towards the pooled one, in source and target alike, in
+            users per dimension: rho_k = p d / (p d + n_k). A class of few users for its d (d + 1) / 2 covariances gets
             a tame map; what it leaves there, an attacker cannot estimate either, and the slices see to the rest.
         ridge: added to every covariance, as a share of the mean variance per dimension.
         length: "unit" brings all vectors to one length first, which changes no ranking under plain dot-product scoring;
@@ -55,7 +55,9 @@ class Calibrated:
 
     def __post_init__(self) -> None:
         if self.sweeps < 1 or self.slices < 0 or self.pooling_per_dimension < 0 or self.ridge < 0:
-            raise InvalidSettings("sweeps must be at least 1; slices, pooling_per_dimension and ridge must not be negative")
+            raise InvalidSettings(
+                "sweeps must be at least 1; slices, pooling_per_dimension and ridge must not be negative"
+            )
         if not 0 < self.slice_step <= 1:
             raise InvalidSettings(f"slice_step is {self.slice_step}, expected a number in (0, 1]")
 
@@ -118,7 +120,7 @@ class Calibrated:
 
 
 class _Quantiles:
-    """Sliced transport to the drawn classes (after Rabin et al. 2012): one-dimensional and exact along each direction."""
+    """Sliced transport to the drawn classes (after Rabin et al. 2012), exact along each direction."""
 
     def __init__(self, vectors: Matrix, drawn: NDArray[np.int32]) -> None:
         self._drawn = [

@@ -184,7 +184,8 @@ def gradient_descent(
         floor: smallest weight of the leakage; at 0 nothing moves, for the drift's gradient is 0 at the start.
         progress: called with the number of steps done.
     """
-    position, trace = space.start, []
+    position = space.start
+    trace: list[Step] = []
     for step in range(steps):
         try:
             leakage, field = objectives.leakage_and_field(space, position)

@@ -249,7 +249,9 @@ def run(
         moved = method.move(rows, progress)
     else:
         solution = method.solve(moments)
-        moved = Moved(solution.eraser.apply(rows.vectors, cells.of_user), solution.trace, solution.stopped, solution.eraser)
+        moved = Moved(
+            solution.eraser.apply(rows.vectors, cells.of_user), solution.trace, solution.stopped, solution.eraser
+        )
     result = scaled.with_free(moved.vectors, cells.moves)
     ridge = OBJECTIVE_RIDGE * max(moments.mean_variance, 1e-300)
     after = cell_moments(result.free, cells.of_user, cells.key)
@@ -273,7 +275,9 @@ def run(
         objective_before=objective(moments, ridge),
         objective_after=objective(after, ridge),
         input_fingerprint=table.fingerprint(),
-        key_commitment=hashlib.sha256(b"attrcloak key" + secret).hexdigest() if getattr(method, "uses_key", False) else None,
+        key_commitment=hashlib.sha256(b"attrcloak key" + secret).hexdigest()
+        if getattr(method, "uses_key", False)
+        else None,
         scaling=scaling,
         common_length=common,
         lengths=lengths,

@@ -14,7 +14,7 @@ from attrcloak.data.whole_file import replacing
 from attrcloak.errors import InvalidInput, UnreadableFile
 from attrcloak.unlearning.method import UnlearningResult
 
-SCHEMA = "attrcloak.original-rows/1"
+SCHEMA = "attrcloak/original-rows/1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,11 @@ class OriginalRows:
         """Write to safetensors, whole or not at all, readable by the owner only."""
         from safetensors.numpy import save
 
-        header = {"schema": SCHEMA, "secret": "the vectors before unlearning", "ids": json.dumps(self.ids.values.tolist())}
+        header = {
+            "schema": SCHEMA,
+            "secret": "the vectors before unlearning",
+            "ids": json.dumps(self.ids.values.tolist()),
+        }
         with replacing(path, secret=True) as temporary:
             temporary.write_bytes(save({"vectors": np.ascontiguousarray(self.vectors)}, metadata=header))
 
@@ -70,7 +74,9 @@ class OriginalRows:
         """
         header, tensors = read_secret(path)
         if header.get("schema") != SCHEMA:
-            raise UnreadableFile(f"{path} does not hold original rows ({SCHEMA}); its schema is {header.get('schema')!r}")
+            raise UnreadableFile(
+                f"{path} does not hold original rows ({SCHEMA}); its schema is {header.get('schema')!r}"
+            )
         return cls(Ids(np.array(json.loads(header["ids"]))), tensors["vectors"])
 
 
