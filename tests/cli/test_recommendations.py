@@ -78,6 +78,16 @@ def test_demo_refuses_unknown_names_and_leaves_nothing(tmp_path, monkeypatch, ru
     done = run("demo", *words, "--out", "out", *(("--data-dir", tmp_path / "none") if words[0] == "--model" else ()))
     assert done.code in (1, 2)
     assert "did you mean" in done.err or "not found" in done.err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "train"])
+def test_a_file_where_the_results_should_go_is_refused_before_any_work(folder, run, command):
+    Path("out").write_text("mine")
+    done = run(command, "--dataset", "own", "--data-dir", folder, "--out", "out/deeper")
+    assert done.code == 1
+    assert "is a file" in done.err
+    assert Path("out").read_text() == "mine"
 
 
 @pytest.mark.parametrize("model", ["als", "bpr"])
@@ -113,7 +123,7 @@ def test_data_writes_what_can_be_read_again(folder, run):
         assert pq.read_table(f"one/{name}").equals(pq.read_table(f"two/{name}"))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": "other"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": "other"}', '{"schema": "attrcloak/report/1"}'])
 def test_a_report_that_is_none_is_refused(tmp_path, monkeypatch, run, content):
     monkeypatch.chdir(tmp_path)
     Path("report.json").write_text(content)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jsonschema import validate
 
@@ -196,6 +198,7 @@ def test_a_link_to_an_input_is_an_input(world, run):
         (("--set", "slice=3"), "slices"),
         (("--set", "slices"), "key=value"),
         (("--set", "slices=many"), "many"),
+        (("--set", "match=everything"), "everything"),
         (("--method", "calibratd"), "calibrated"),
         (("--length", "short"), "short"),
         (("--columns", "groop"), "group"),
@@ -206,3 +209,29 @@ def test_settings_that_are_not_known_are_refused_with_the_nearest(world, run, wo
     assert done.code in (1, 2), done.err
     assert named in done.err
     assert not Path("new.npz").exists()
+
+
+def test_unlearn_keeps_a_parquet_file_s_own_names_and_columns(world, run):
+    vectors = np.load("users.npy")
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 6)
+    other = pa.array([[1.0, 2.0]] * 240)
+    table = pa.table({"who": pa.array(range(240)), "emb": column, "other": other, "note": pa.array(["x"] * 240)})
+    pq.write_table(table, "own.parquet")
+    people = Path("people.csv").read_text().replace("user_id", "who")
+    Path("own.csv").write_text(people)
+    done = run(
+        "unlearn", "own.parquet", "--attributes", "own.csv", "--columns", "group", "--id", "who", "--vector", "emb",
+        "--no-audit", "-o", "new.parquet",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    new = pq.read_table("new.parquet")
+    assert new.column_names == table.column_names
+    assert new["other"].equals(table["other"])
+    assert not new["emb"].equals(table["emb"])
+
+
+def test_another_format_is_refused_before_any_work_and_leaves_nothing(world, run):
+    before = sorted(world.iterdir())
+    done = run(*UNLEARN, "-o", "new.parquet", "--eraser", "e.safetensors")
+    assert done.code in (1, 2)
+    assert sorted(world.iterdir()) == before

@@ -57,7 +57,14 @@ def read_vectors(path: str | Path, *, id_column: str | None = None, vector_colum
         raise InvalidInput([f"{path}: {problem}" for problem in error.problems]) from error
 
 
-def write_vectors(table: EmbeddingTable, path: str | Path, *, like: str | Path | None = None) -> None:
+def write_vectors(
+    table: EmbeddingTable,
+    path: str | Path,
+    *,
+    like: str | Path | None = None,
+    id_column: str | None = None,
+    vector_column: str | None = None,
+) -> None:
     """Write a table in the format of the extension, whole or not at all.
 
     Args:
@@ -65,6 +72,8 @@ def write_vectors(table: EmbeddingTable, path: str | Path, *, like: str | Path |
         path: the file; replaced if it is there.
         like: a file of the same format the table was read from: its names, other columns, their order and its
             metadata are kept. Parquet rows are matched by id.
+        id_column: name of the ids in ``like``, as given to ``read_vectors``.
+        vector_column: name of the vectors in ``like``, likewise.
 
     Raises:
         UnreadableFile: the extension is not supported, or ``like`` is of another format or cannot be read.
@@ -81,7 +90,7 @@ def write_vectors(table: EmbeddingTable, path: str | Path, *, like: str | Path |
     if suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        content = _to_parquet(table, None if model is None else read_table(model))
+        content = _to_parquet(table, None if model is None else read_table(model), id_column, vector_column)
         with replacing(path) as temporary:
             pq.write_table(content, temporary)
         return
@@ -90,8 +99,8 @@ def write_vectors(table: EmbeddingTable, path: str | Path, *, like: str | Path |
             np.save(temporary, vectors, allow_pickle=False)
         return
     arrays: dict[str, NDArray[Any]] = {} if model is None else _arrays(model)
-    key = _vector_key(arrays, None) if arrays else "vectors"
-    id_key = next((name for name in _ID_KEYS if name in arrays), None)
+    key = _vector_key(arrays, vector_column) if arrays else "vectors"
+    id_key = id_column or next((name for name in _ID_KEYS if name in arrays), None)
     if id_key is not None or not table.ids.equals(Ids.range(len(table))):
         arrays[id_key or "ids"] = table.ids.values
     arrays[key] = vectors
@@ -238,14 +247,14 @@ def _matrix(column: Any, name: str) -> NDArray[Any]:
     return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(len(column), width)
 
 
-def _to_parquet(table: EmbeddingTable, like: Any) -> Any:
+def _to_parquet(table: EmbeddingTable, like: Any, id_column: str | None, vector_column: str | None) -> Any:
     import pyarrow as pa
 
     if like is None:
         numbers = pa.array(np.ascontiguousarray(table.vectors).reshape(-1))
         lists = pa.FixedSizeListArray.from_arrays(numbers, table.dim)
         return pa.table({"user_id": pa.array(table.ids.values), "vectors": lists})
-    key, name = id_name(like.column_names, None), _list_column(like, None)
+    key, name = id_name(like.column_names, id_column), _list_column(like, vector_column)
     rows = table.ids.rows(unique_ids(like[key], key))
     if len(rows) != len(table) or (rows < 0).any():
         raise InvalidInput(

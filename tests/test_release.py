@@ -1,0 +1,207 @@
+"""A release: the method is run, the result is audited, and the verdict says what the audit says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attrcloak.auditing import SOUND, AttackResult, AuditReport
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.datasets.planted import planted_leak
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.ids import Ids
+from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
+from attrcloak.release import apply_eraser, judge, plan, undo, unlearn
+from attrcloak.unlearning import LEACE, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, MeanRemoval
+from attrcloak.unlearning.undo import OriginalRows
+
+QUICK = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99, equations_known=(0.8,))
+
+
+def found(**changes: object) -> AttackResult:
+    """An attacker at chance on a two-class attribute, but for the changes."""
+    values: dict[str, object] = {
+        "attribute": "gender", "attacker": "logistic", "surface": "vectors", "known": 0.8, "balanced_accuracy": 0.505,
+        "ci": (0.48, 0.53), "auc": 0.5, "accuracy": 0.6, "chance": 0.5, "majority": 0.7, "leakage": 0.005,
+        "adaptive_balanced_accuracy": 0.51, "permutation_p": 0.6, "sum_of_squares": 0.58,
+        "permuted_balanced_accuracy": 0.5, "users": 1000, "classes": ("F", "M"),
+    }  # fmt: skip
+    return AttackResult(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def report(*results: AttackResult) -> AuditReport:
+    return AuditReport({"name": "sound"}, results, "f", 1.0, {})
+
+
+def test_at_chance_is_protected() -> None:
+    assert judge(report(found(), found(attacker="mlp"))).protected
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"balanced_accuracy": 0.56, "ci": (0.53, 0.59)}, "above"),
+        ({"balanced_accuracy": 0.44, "ci": (0.41, 0.47)}, "below"),
+        ({"adaptive_balanced_accuracy": 0.58}, "relabelled"),
+        (
+            {"attacker": "moment-equation", "known": 0.2, "balanced_accuracy": 0.81, "ci": (0.79, 0.83)},
+            "moment-equation",
+        ),
+    ],
+)
+def test_one_attacker_away_from_chance_is_named(changes: dict[str, object], word: str) -> None:
+    verdict = judge(report(found(), found(attacker="mlp"), found(**changes)))
+    assert not verdict.protected
+    assert len(verdict.reasons) == 1
+    assert word in verdict.reasons[0]
+    assert "gender" in verdict.reasons[0]
+    assert verdict.next_steps
+
+
+def test_a_small_leak_and_a_wide_interval_do_not_count_as_demonstrated() -> None:
+    assert judge(report(found(balanced_accuracy=0.52, ci=(0.505, 0.535)))).protected  # within the margin
+    assert judge(report(found(balanced_accuracy=0.56, ci=(0.46, 0.66), adaptive_balanced_accuracy=0.56))).protected
+
+
+def test_other_surfaces_do_not_speak_of_the_table() -> None:
+    assert judge(report(found(), found(surface="delta", balanced_accuracy=1.0, ci=(1.0, 1.0)))).protected
+
+
+@pytest.mark.parametrize("kind", ["linear", "quadratic"])
+def test_a_planted_leak_is_found_before_and_not_after(kind: str) -> None:
+    table, people = planted_leak(kind, users=1200, dim=6, seed=1)  # type: ignore[arg-type]
+    before = unlearn(table, people, GaussianNoise(scale=0.0), attackers=("logistic", "qda"), protocol=QUICK)
+    after = unlearn(table, people, Calibrated(), key=b"k" * 32, attackers=("logistic", "qda"), protocol=QUICK)
+    assert before.verdict is not None
+    assert after.verdict is not None
+    assert not before.verdict.protected
+    assert after.verdict.protected, after.verdict.reasons
+
+
+def test_equal_moments_are_refused_because_of_the_moment_equations() -> None:
+    table, people = planted_leak("linear", users=600, dim=24, strength=1.0, seed=0)
+    release = unlearn(table, people, Barycentre(), attackers=("logistic",), protocol=QUICK)
+    assert release.verdict is not None
+    assert not release.verdict.protected
+
+
+def test_a_leak_of_higher_order_is_left_and_said_so() -> None:
+    table, people = planted_leak("higher-order", users=1500, dim=4, strength=2.0, seed=0)
+    release = unlearn(table, people, MeanRemoval(), attackers=("xgboost",), protocol=replace(QUICK, equations_known=()))
+    assert release.verdict is not None
+    assert "xgboost" in " ".join(release.verdict.reasons)
+
+
+def test_without_a_check_there_is_no_verdict() -> None:
+    table, people = planted_leak(users=100, dim=4)
+    release = unlearn(table, people, MeanRemoval(), check=False)
+    assert release.verdict is None
+    assert release.audit is None
+    assert release.table is release.result.table
+
+
+def small() -> tuple[EmbeddingTable, UserAttributes]:
+    """200 users; gender with a class of 3, and an attribute nobody could be tested on."""
+    rng = np.random.default_rng(0)
+    table = EmbeddingTable(Ids.range(200), rng.normal(size=(200, 8)).astype(np.float32), "made up")
+    gender = ["x"] * 3 + ["F"] * 90 + ["M"] * 100 + [None] * 7
+    town = ["north"] * 5 + ["south"] * 195
+    return table, UserAttributes.from_values(table.ids, gender=gender, town=town)
+
+
+def test_the_plan_counts_and_does_nothing() -> None:
+    table, people = small()
+    planned = plan(table, people, Calibrated(), attributes=["gender"])
+    assert (planned.users, planned.moving, planned.dimensions, planned.cells) == (200, 193, 8, 4)
+    assert planned.small_classes == {"gender": {"x": 3}}
+    assert planned.memory_bytes > table.vectors.nbytes
+    assert planned.seconds > 0
+    assert any("7 users" in text for text in planned.warnings)
+    asked = people.mark({"gender": [0, 5, 6]})
+    assert plan(table, asked, MeanRemoval()).moving == 3
+    assert plan(table, asked, MeanRemoval()).lone_cells == 1
+
+
+@pytest.mark.parametrize("method", [MeanRemoval(), Barycentre(), AttrCloakDF(space="moments", steps=20)], ids=repr)
+def test_an_eraser_applies_as_it_was_fitted_and_comes_back(method: MeanRemoval) -> None:
+    table, people = planted_leak(users=300, dim=5)
+    result = unlearn(table, people, method, check=False).result
+    assert result.eraser is not None
+    shuffled = table.take(np.random.default_rng(0).permutation(300))
+    again = apply_eraser(result.eraser, shuffled, people)
+    np.testing.assert_allclose(again.vectors[again.ids.rows(table.ids)], result.table.vectors, rtol=1e-4, atol=1e-5)
+    back = undo(result.eraser, result.table, people)
+    np.testing.assert_allclose(back.vectors, table.vectors, atol=1e-4)
+
+
+def test_classes_are_matched_by_name_not_by_code() -> None:
+    table, people = planted_leak(users=300, dim=5)
+    eraser = unlearn(table, people, MeanRemoval(), check=False).result.eraser
+    column = people["group"]
+    names = np.array(column.classes)[column.codes]
+    turned = replace(column, classes=column.classes[::-1], codes=len(column.classes) - 1 - column.codes)
+    assert (np.array(turned.classes)[turned.codes] == names).all()
+    assert eraser is not None
+    other = apply_eraser(eraser, table, UserAttributes(people.ids, {"group": turned}))
+    np.testing.assert_array_equal(other.vectors, apply_eraser(eraser, table, people).vectors)
+
+
+def test_unseen_classes_and_combinations_are_named_and_counted() -> None:
+    table, people = small()
+    eraser = unlearn(table, people, MeanRemoval(), attributes=["gender", "town"], check=False).result.eraser
+    assert eraser is not None
+    stranger = UserAttributes.from_values(table.ids, gender=["D"] * 2 + ["F"] * 198, town=["north"] * 200)
+    with pytest.raises(UnknownCell, match=r"gender=D \(2 users\)"):
+        apply_eraser(eraser, table, stranger)
+    mixed = UserAttributes.from_values(table.ids, gender=["M"] * 200, town=["north"] * 4 + ["south"] * 196)
+    with pytest.raises(UnknownCell, match=r"gender=M, town=north \(4 users\)"):
+        apply_eraser(eraser, table, mixed)
+
+
+def test_users_who_did_not_ask_stay_bit_identical_through_eraser_and_undo() -> None:
+    table, people = planted_leak(users=300, dim=5)
+    asked = people.mark({"group": np.arange(100)})
+    result = unlearn(table, asked, MeanRemoval(), check=False).result
+    assert result.eraser is not None
+    for vectors in (result.table.vectors, apply_eraser(result.eraser, table, asked).vectors):
+        np.testing.assert_array_equal(vectors[100:], table.vectors[100:])
+        assert (vectors[:100] != table.vectors[:100]).any(axis=1).all()
+
+
+@pytest.mark.parametrize("length", ["keep", "unit"])
+def test_original_rows_undo_exactly(length: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    table, people = planted_leak(users=200, dim=5)
+    result = unlearn(table, people, Calibrated(length=length), check=False).result  # type: ignore[arg-type]
+    OriginalRows.of(table, result).save(tmp_path / "undo.safetensors")
+    assert (tmp_path / "undo.safetensors").stat().st_mode & 0o077 == 0
+    back = undo(OriginalRows.load(tmp_path / "undo.safetensors"), result.table)
+    np.testing.assert_array_equal(back.vectors, table.vectors)
+
+
+def test_what_cannot_be_undone_says_so() -> None:
+    table, people = planted_leak(users=200, dim=5)
+    projected = unlearn(table, people, LEACE(), check=False).result
+    assert projected.eraser is not None
+    with pytest.raises(NotSupported, match="no inverse"):
+        undo(projected.eraser, projected.table, people)
+    scaled = unlearn(table, people, Calibrated(slices=0, length="unit"), check=False).result
+    assert scaled.eraser is not None
+    with pytest.raises(NotSupported, match="length"):
+        undo(scaled.eraser, scaled.table, people)
+    with pytest.raises(InvalidInput, match="people"):
+        undo(projected.eraser, projected.table)
+
+
+def test_an_attribute_that_could_not_be_tested_is_not_called_protected() -> None:
+    table, people = small()
+    release = unlearn(table, people, Calibrated(), key=b"k" * 32, attackers=("logistic",), protocol=QUICK)
+    assert release.verdict is not None
+    assert not release.verdict.protected
+    assert "town" in " ".join(release.verdict.reasons)
+
+
+def test_classes_too_small_to_audit_are_warned_of_by_name() -> None:
+    table, people = small()
+    release = unlearn(table, people, Calibrated(), attributes=["gender"], attackers=("logistic",), protocol=QUICK)
+    assert release.verdict is not None
+    assert any("left out" in text and "x (3" in text for text in release.verdict.warnings), release.verdict.warnings
