@@ -10,7 +10,7 @@ from attrcloak.attackers.network import train_network
 from attrcloak.errors import MissingExtra
 
 Scores = NDArray[np.float64]
-Codes = NDArray[np.int32]
+Codes = NDArray[np.integer]
 
 
 class Attacker(Protocol):
@@ -134,11 +134,11 @@ class XGBoostAttacker:
     name: ClassVar[str] = "xgboost"
     reads_sparse: ClassVar[bool] = False
 
-    rounds: int = 100
+    rounds: int = 60
     depth: int = 4
-    learning_rate: float = 0.1
-    columns: float = 0.8
-    bins: int = 64
+    learning_rate: float = 0.15
+    columns: float = 0.5
+    bins: int = 32
     balanced: bool = True
 
     def fit_predict(self, train: Any, labels: Codes, test: Any, classes: int, seed: int) -> Scores:

@@ -103,4 +103,4 @@ def _views(flat: Layer, shapes: list[tuple[int, int]]) -> tuple[list[Layer], lis
 
 def _softmax(values: Layer) -> Layer:
     values = np.exp(values - values.max(axis=1, keepdims=True))
-    return values / values.sum(axis=1, keepdims=True)
+    return np.asarray(values / values.sum(axis=1, keepdims=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.attackers import Attacker, moment_equation_attack
+from attrcloak.attackers import Attacker
 from attrcloak.auditing.intervals import bootstrap_interval
 from attrcloak.auditing.measures import auc, balanced_accuracy, class_means, permutation_p, relabelling
 from attrcloak.auditing.protocols import Protocol, rotations
@@ -68,18 +68,6 @@ def permuted_control(
         predicted = _scores(attacker, surface, shuffled, train, test, seed).argmax(axis=1)
         found.append(balanced_accuracy(predicted, shuffled.codes[test], len(question.classes)))
     return float(np.mean(found))
-
-
-def equations(
-    vectors: NDArray[np.floating],
-    codes: NDArray[np.integer],
-    kept: Sequence[int],
-    known: NDArray[np.bool_],
-    classes: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Users not known, and their scores over the kept classes, by the moment equations over all ``classes``."""
-    scores = moment_equation_attack(vectors, codes, known, classes)
-    return np.flatnonzero(~known), scores[:, list(kept)]
 
 
 def shuffle(question: Question, seed: int) -> Question:

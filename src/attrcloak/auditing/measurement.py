@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.attackers import ATTACKERS, Attacker
-from attrcloak.auditing.attacks import Answers, attack, equations, gather, permuted_control
-from attrcloak.auditing.measures import auc, balanced_accuracy
+from attrcloak.auditing.attacks import Answers, attack, gather, permuted_control
+from attrcloak.auditing.equations import NAME as EQUATIONS
+from attrcloak.auditing.equations import Equations
 from attrcloak.auditing.protocols import SOUND, Protocol, rotations
 from attrcloak.auditing.questions import ASKED, Question, questions
 from attrcloak.auditing.report import AttackResult, AuditReport
@@ -32,7 +33,6 @@ Progress = Callable[[str, int, int], None]
 
 DEFAULT_ATTACKERS = ("logistic", "mlp", "xgboost")
 PAPER_ATTACKERS = ("mlp", "xgboost")
-EQUATIONS = "moment-equation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,8 @@ def audit(
     ]
     for question in asked:
         if question.attribute != ASKED:
-            more, note = _equation_cases(found[0], question, aligned, protocol, seed, min_users)
+            equations = Equations.of(question, aligned[question.attribute], found[0].dense)
+            more, note = _equation_cases(equations, protocol, seed, min_users)
             cases += more
             notes += note
     results = _measure(cases, protocol, seed, workers or os.cpu_count() or 1, progress)
@@ -194,66 +195,18 @@ def _cases(
 
 
 def _equation_cases(
-    surface: Surface, question: Question, people: UserAttributes, protocol: Protocol, seed: int, min_users: int
+    equations: Equations, protocol: Protocol, seed: int, min_users: int
 ) -> tuple[list[_Case], list[str]]:
-    """The moment equations over everybody who asked, judged on the kept classes and users under attack."""
-    if not protocol.equations_known:
-        return [], []
-    column = people[question.attribute]
-    who = np.flatnonzero(column.marks)
-    codes = column.codes[who].astype(np.int64)
-    kept = [column.classes.index(label) for label in question.classes]
-    place = np.full(len(column.codes), -1)
-    place[question.rows[question.under_attack]] = np.flatnonzero(question.under_attack)
-    judged = place[who]
-    if np.bincount(codes[judged >= 0], minlength=len(column.classes))[kept].min() < min_users:
+    question = equations.question
+    if protocol.equations_known and equations.smallest_class < min_users:
         return [], [f"{question.attribute}: no moment equations, since a class has fewer than {min_users} who asked"]
-    vectors = surface.dense[who]
-    solve = partial(_solve, vectors, kept, judged, len(column.classes))
-    shuffled = np.random.default_rng([seed, 3]).permutation(codes)
     cases = []
     for known in protocol.equations_known:
         # Few known: one split attacks nearly everybody. Many known: splits until everybody was attacked.
-        splits = rotations(codes, known, max(1, int(1 / (1 - known) + 1e-9)), seed)
-        fits = tuple(partial(_solved, solve, question, codes, split) for split in splits)
-        control = partial(_solved_shuffled, solve, kept, shuffled, splits[0])
-        cases.append(_Case(question, surface.name, EQUATIONS, known, fits, control))
+        splits = rotations(equations.codes, known, max(1, int(1 / (1 - known) + 1e-9)), seed)
+        fits = tuple(partial(equations.answers, split) for split in splits)
+        cases.append(_Case(question, VECTORS, EQUATIONS, known, fits, partial(equations.control, splits, seed)))
     return cases, []
-
-
-def _solve(
-    vectors: NDArray[np.floating],
-    kept: list[int],
-    judged: NDArray[np.int64],
-    classes: int,
-    codes: NDArray[np.int64],
-    known: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    users, scores = equations(vectors, codes, kept, known, classes)
-    counted = (judged[users] >= 0) & np.isin(codes[users], kept)
-    return users[counted], scores[counted]
-
-
-def _solved(
-    solve: Callable[..., tuple[NDArray[np.int64], NDArray[np.float64]]],
-    question: Question,
-    codes: NDArray[np.int64],
-    known: NDArray[np.bool_],
-) -> Answers:
-    users, scores = solve(codes, known)
-    judged: NDArray[np.int64] = solve.args[2][users]  # type: ignore[attr-defined]
-    predicted = scores.argmax(axis=1)
-    return Answers(0, judged, predicted, predicted, auc(scores, question.codes[judged]))
-
-
-def _solved_shuffled(
-    solve: Callable[..., tuple[NDArray[np.int64], NDArray[np.float64]]],
-    kept: list[int],
-    codes: NDArray[np.int64],
-    known: NDArray[np.bool_],
-) -> float:
-    users, scores = solve(codes, known)
-    return balanced_accuracy(scores.argmax(axis=1), np.searchsorted(kept, codes[users]), len(kept))
 
 
 def _measure(
@@ -261,7 +214,7 @@ def _measure(
 ) -> tuple[AttackResult, ...]:
     """Run all fits in threads: the heavy parts of every attacker run outside the interpreter's lock."""
     # Loaded before the limit is set, or it would not reach the libraries they bring.
-    import scipy.linalg
+    import scipy.linalg  # noqa: F401
     import sklearn.neighbors  # noqa: F401
     from threadpoolctl import threadpool_limits
 
@@ -277,10 +230,12 @@ def _measure(
         running: dict[Future[Any], tuple[int, int]] = {pool.submit(job): (case, turn) for case, turn, job in jobs}
         try:
             for done, future in enumerate(as_completed(running)):
-                case, turn = running[future]
-                answers[case][turn] = future.result()
+                place, turn = running[future]
+                answers[place][turn] = future.result()
                 if progress is not None:
-                    progress(f"audit: {cases[case].attacker} on {cases[case].question.attribute}", done + 1, len(jobs))
+                    progress(
+                        f"audit: {cases[place].attacker} on {cases[place].question.attribute}", done + 1, len(jobs)
+                    )
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -48,8 +48,9 @@ def auc(scores: Matrix, codes: Codes) -> float:
 def relabelling(predicted: Codes, codes: Codes, classes: int) -> NDArray[np.int64]:
     """The one-to-one relabelling of answers that gains most balanced accuracy on users whose class is known.
 
-    It is taken only where the gain is more than its own standard error: with a handful of users a class, some
-    relabelling always looks better by luck, and an attacker who believed it would do worse.
+    With a handful of users a class, some relabelling always looks better by luck, and an attacker who believed it
+    would do worse. So the validation users are halved, the best relabelling of each half is judged on the other, and
+    the one of both halves together is taken only where that gain is more than its own standard error.
 
     Args:
         predicted: (v,) answers on the validation users.
@@ -59,20 +60,35 @@ def relabelling(predicted: Codes, codes: Codes, classes: int) -> NDArray[np.int6
     Returns:
         (K,) the new answer for each old one.
     """
+    half = np.zeros(len(codes), dtype=np.int64)
+    for k in range(classes):
+        half[codes == k] = np.arange((codes == k).sum()) % 2
+    gains = np.empty(len(codes))
+    for side in (0, 1):
+        names = _best_relabelling(predicted[half == side], codes[half == side], classes)
+        other = half != side
+        gains[other] = (names[predicted[other]] == codes[other]) * 1.0 - (predicted[other] == codes[other])
+    mean = class_means(gains, codes, classes)
+    spread = class_means(gains**2, codes, classes) - mean**2
+    counts = np.bincount(codes, minlength=classes)
+    occurs = counts > 0
+    error = np.sqrt((spread[occurs] / counts[occurs]).sum()) / max(occurs.sum(), 1)
+    if not occurs.any() or mean[occurs].mean() <= error:
+        return np.arange(classes)
+    return _best_relabelling(predicted, codes, classes)
+
+
+def _best_relabelling(predicted: Codes, codes: Codes, classes: int) -> NDArray[np.int64]:
     from scipy.optimize import linear_sum_assignment
 
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (codes, predicted), 1)
-    counts = confusion.sum(axis=1)
-    truth, answers = linear_sum_assignment(-confusion / np.maximum(counts, 1)[:, None])
+    # Answers that never came up stay as they are where nothing is gained by moving them.
+    gain = confusion / np.maximum(confusion.sum(axis=1), 1)[:, None] + 1e-9 * np.eye(classes)
+    truth, answers = linear_sum_assignment(-gain)
     found = np.empty(classes, dtype=np.int64)
     found[answers] = truth
-    gains = (found[predicted] == codes).astype(np.float64) - (predicted == codes)
-    mean = class_means(gains, codes, classes)
-    spread = class_means(gains**2, codes, classes) - mean**2
-    occurs = counts > 0
-    error = np.sqrt((spread[occurs] / counts[occurs]).sum()) / occurs.sum()
-    return found if mean[occurs].mean() > error else np.arange(classes)
+    return found
 
 
 def permutation_p(answers: Matrix, codes: Codes, shuffles: int, rng: np.random.Generator) -> float:

@@ -104,10 +104,10 @@ class AuditReport:
         ]
         if missing:
             raise InvalidInput(f"the report lacks: {', '.join(missing)}")
-        results = [
-            AttackResult(**{name: tuple(result[name]) if name in ("ci", "classes") else result[name] for name in names})
-            for result in values["results"]
-        ]
+        results = []
+        for result in values["results"]:
+            found: dict[str, Any] = {name: result[name] for name in names}
+            results.append(AttackResult(**{**found, "ci": tuple(found["ci"]), "classes": tuple(found["classes"])}))
         return cls(
             values["protocol"],
             tuple(results),

@@ -94,6 +94,6 @@ def _components(matrix: "csr_array") -> NDArray[np.float64]:
     scaled = (diags_array(1 / np.maximum(lengths, 1e-12)) @ matrix).astype(np.float64)
     count = min(COMPONENTS, min(scaled.shape) - 1)
     if count < 1:
-        return scaled.toarray()
+        return np.asarray(scaled.toarray())
     left, values, _ = svds(scaled, k=count, v0=np.ones(min(scaled.shape)), solver="arpack")
     return np.asarray(left * values)
