@@ -248,7 +248,7 @@ def standardised(train: Any, test: Any) -> tuple[Any, Any]:
         return train, test
     mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     # A column that is constant but for rounding would otherwise become noise of size 1.
-    deviation = np.where(deviation > 1e-7 * (np.abs(mean) + deviation.max(initial=0)), deviation, np.inf)
+    deviation = np.where(deviation > 1e-7 * np.abs(mean), deviation, np.inf)
     first, second = (((part - mean) / deviation).astype(np.float32) for part in (train, test))
     # Whoever lies 30 deviations out is told apart at 30 as well, and no sum overflows.
     return np.clip(first, -30, 30), np.clip(second, -30, 30)
