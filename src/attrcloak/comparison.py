@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 SCHEMA = "attrcloak/report/1"
 LIST_LENGTH = 50
 """Items in each user's list on the top-N surfaces."""
+
+SURFACE_ATTACKERS = ("logistic",)
+"""Linear attackers read lists and history as well as any, and they are wide; one seed of these beside the vectors."""
+
+CONTROLS = ("barycentre", "leace", "mean-removal", "noise")
+"""Methods shown to be compared with; one seed of their audit is enough."""
 
 PLOTTED_USERS = 400
 HISTOGRAM_BINS = 24
@@ -116,7 +122,7 @@ def compare(
         methods: names in ``METHODS``; "original" is always measured and may be listed too.
         attributes: which to unlearn together; all of the data set by default.
         seed: of everything that is not secret. Every method draws its own secret key and forgets it.
-        protocol: of the audits.
+        protocol: of the audits; methods in ``CONTROLS`` get one seed of it, and their report says so.
         attackers: names of attackers; the audit's default otherwise.
         surfaces: also attack old and new vectors together, top-N lists with and without seen items, and raw history.
         progress: called with (stage, done, total).
@@ -141,8 +147,9 @@ def compare(
             method: MomentMethod | RowMethod = METHODS[name]()
             result = run(method, recommender.users, people, seed=seed, recommendation=loss, progress=progress)
         first = measured.get("original")
+        chosen_protocol = replace(protocol, seeds=1) if name in CONTROLS else protocol
         measured[name] = _measure(
-            recommender, split, people, result, first, protocol, attackers, surfaces, seed, progress
+            recommender, split, people, result, first, chosen_protocol, attackers, surfaces, seed, progress
         )
     say("measured", len(chosen) + 1, len(chosen) + 1)
     return ComparisonReport(
@@ -212,14 +219,24 @@ def _measure(
     progress: Progress | None,
 ) -> Measured:
     table = recommender.users if result is None else result.table
-    extra: dict[str, Any] = {} if attackers is None else {"attackers": attackers}
+    report = audit(table, people, protocol=protocol, attackers=attackers, seed=seed, progress=progress)
     if surfaces:
-        extra["lists"] = top_lists(recommender, table, split)
-        if result is None:
-            extra["history"] = split.train.matrix
-        else:
-            extra["original"] = recommender.users
-    report = audit(table, people, protocol=protocol, seed=seed, progress=progress, **extra)
+        beside = audit(
+            table,
+            people,
+            protocol=replace(protocol, seeds=1, equations_known=()),
+            attackers=SURFACE_ATTACKERS,
+            original=None if result is None else recommender.users,
+            lists=top_lists(recommender, table, split),
+            history=split.train.matrix if result is None else None,
+            seed=seed,
+            progress=progress,
+        )
+        report = replace(
+            report,
+            results=report.results + tuple(r for r in beside.results if r.surface != "vectors"),
+            notes=(*report.notes, f"surfaces other than vectors: {', '.join(SURFACE_ATTACKERS)}, one seed"),
+        )
     utility = evaluate(lambda rows: recommender.score(table.vectors[rows]), split, people=people, seed=seed)
     ratio = utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0)
     return Measured(report, utility, ratio, judge(report, people.names), result, _pictures(table, people))
