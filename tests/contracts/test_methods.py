@@ -272,13 +272,8 @@ def test_awkward_tables_neither_crash_nor_give_nan_nor_throw_vectors_away(name, 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            "attrcloak-df",
-            marks=pytest.mark.xfail(reason="fixed steps multiply the rounding of such a column"),
-        ),
-        pytest.param(
-            "calibrated", marks=pytest.mark.xfail(reason="half steps along slanted directions leave the column's value")
-        ),
+        "attrcloak-df",
+        "calibrated",
         "barycentre",
         "leace",
         "mean-removal",

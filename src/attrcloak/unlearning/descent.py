@@ -183,19 +183,26 @@ def gradient_descent(
             squared units of the embedding.
         floor: smallest weight of the leakage; at 0 nothing moves, for the drift's gradient is 0 at the start.
         progress: called with the number of steps done.
+
+    Returns:
+        The position after the last step, the trace, and why it ended. A rate too large for the narrowest direction
+        makes leakage rise; then it ends as "diverged" with the position that leaked least.
     """
-    position = space.start
+    position = best = space.start
     trace: list[Step] = []
     for step in range(steps):
         try:
             leakage, field = objectives.leakage_and_field(space, position)
         except np.linalg.LinAlgError:
-            return position, tuple(trace), "diverged"
+            return best, tuple(trace), "diverged"
         back = (2 * objectives.drift_scale) * (position - space.start)
         weight = leakage_weight(space.inner(back, back), space.inner(back, field), space.inner(field, field), floor)
+        least = min((past.leakage for past in trace), default=np.inf)
         trace.append(Step(leakage, objectives.drift(space, position), weight))
-        if not np.isfinite(leakage) or leakage > 2 * trace[0].leakage + 1:
-            return position, tuple(trace), "diverged"
+        if leakage < least:
+            best = position
+        elif not leakage <= 2 * trace[0].leakage + 1:
+            return best, tuple(trace), "diverged"
         position = position - rate * (weight * field + (1 - weight) * back)
         if progress is not None:
             progress(step + 1)

@@ -252,6 +252,7 @@ def run(
         moved = Moved(
             solution.eraser.apply(rows.vectors, cells.of_user), solution.trace, solution.stopped, solution.eraser
         )
+    moved = _leave_constant_columns(moved, rows.vectors, cells.moves)
     result = scaled.with_free(moved.vectors, cells.moves)
     ridge = OBJECTIVE_RIDGE * max(moments.mean_variance, 1e-300)
     after = cell_moments(result.free, cells.of_user, cells.key)
@@ -284,3 +285,20 @@ def run(
         moved=cells.moves,
         seed=seed,
     )
+
+
+def _leave_constant_columns(moved: Moved, before: Matrix, moves: NDArray[np.bool_]) -> Moved:
+    """Keep columns that are the same for all who asked bit-identical.
+
+    They tell nothing, but whatever rounding or a slice adds to them may differ by class, and an attacker who
+    standardises columns would see that remainder at full size.
+    """
+    constant = np.ptp(before[moves], axis=0) == 0
+    if not constant.any():
+        return moved
+    vectors = np.where(constant, before, moved.vectors)
+    eraser = moved.eraser
+    if eraser is not None:
+        matrices = np.where(constant[:, None], np.eye(len(constant)), eraser.matrices)
+        eraser = replace(eraser, matrices=matrices, offsets=np.where(constant, 0.0, eraser.offsets))
+    return replace(moved, vectors=vectors, eraser=eraser)
