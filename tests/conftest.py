@@ -3,9 +3,13 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from attrcloak.comparison import ComparisonReport
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,3 +32,32 @@ def shared_data() -> Callable[[str], Path]:
         return found
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def compared() -> "ComparisonReport":
+    """ALS and three methods on 300 made-up users: their taste follows "group", and "town" has a class of five users."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from attrcloak.auditing import SOUND
+    from attrcloak.comparison import compare
+    from attrcloak.data.attributes import UserAttributes
+    from attrcloak.data.datasets import Dataset
+    from attrcloak.data.datasets.planted import planted_interactions, planted_leak
+
+    table, people = planted_leak("linear", users=300, dim=6, strength=3.0, seed=0)
+    town = np.where(np.arange(300) < 5, "tiny", np.random.default_rng(0).choice(["north", "south"], size=300))
+    group = [people["group"].classes[code] for code in people["group"].codes]
+    both = UserAttributes.from_values(people.ids, group=group, town=town.tolist())
+    dataset = Dataset("planted", planted_interactions(table, items=80, each=15), both, "made up", "<a generator>")
+    quick = replace(SOUND, known=(0.2, 0.8), seeds=1, permutations=99, resamples=99, equations_known=(0.5,))
+    methods = ["calibrated", "attrcloak-df", "leace"]
+    return compare(dataset, "als", methods, protocol=quick, attackers=("logistic", "qda"))
+
+
+@pytest.fixture(scope="session")
+def report(compared: "ComparisonReport") -> "dict[str, Any]":
+    """The same as report.json has it."""
+    return compared.to_json()

@@ -38,6 +38,7 @@ CONTROLS = ("barycentre", "leace", "mean-removal", "noise")
 
 PLOTTED_USERS = 400
 HISTOGRAM_BINS = 24
+SHOWN_DIMENSIONS = 4
 VERSIONS_OF = ("attrcloak", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost", "implicit", "torch")
 
 
@@ -239,7 +240,8 @@ def _measure(
         )
     utility = evaluate(lambda rows: recommender.score(table.vectors[rows]), split, people=people, seed=seed)
     ratio = utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0)
-    return Measured(report, utility, ratio, judge(report, people.names), result, _pictures(table, people))
+    pictures = _pictures(table, people, None if original is None else original.pictures)
+    return Measured(report, utility, ratio, judge(report, people.names), result, pictures)
 
 
 def top_lists(recommender: Recommender, table: EmbeddingTable, split: Split) -> "dict[str, csr_array]":
@@ -286,8 +288,10 @@ def _unlearning(result: UnlearningResult) -> dict[str, Any]:
     }
 
 
-def _pictures(table: EmbeddingTable, people: UserAttributes) -> dict[str, Any]:
+def _pictures(table: EmbeddingTable, people: UserAttributes, original: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the report draws: users by class along the directions that separate classes best, and per-dimension shapes.
+
+    The dimensions are those in which the two largest classes of the original differ most, the same in every table.
 
     Only coordinates along two directions and histogram counts leave here, never vectors or ids.
     """
@@ -307,7 +311,12 @@ def _pictures(table: EmbeddingTable, people: UserAttributes) -> dict[str, Any]:
         largest = np.argsort(-attribute.counts)[:2]
         apart = _standardised_gap(vectors, attribute.codes, largest)
         shapes = []
-        for dimension in np.argsort(-apart)[:4].tolist():
+        dimensions = (
+            np.argsort(-apart, kind="stable")[:SHOWN_DIMENSIONS].tolist()
+            if original is None
+            else [shape["dimension"] for shape in original["histograms"][name]]
+        )
+        for dimension in dimensions:
             low, high = np.percentile(vectors[:, dimension], [0.5, 99.5])
             edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
             shapes.append(

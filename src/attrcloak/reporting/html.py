@@ -1,6 +1,6 @@
 """The report as one self-contained page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ def render_report(report: Mapping[str, Any]) -> str:
         strongest=strongest,
         surfaces=_surfaces(report),
         moment_equations=_moment_equations(report),
-        leak_figure=figures.leak_figure(report),
+        headline=headline(report, attributes),
+        notes=list(dict.fromkeys(note for audit in report["audits"].values() for note in audit.get("notes", ()))),
+        leaks={name: figures.leak_figure(report, name) for name in attributes},
         utility_figure=figures.utility_figure(report),
         projections={name: figures.projection_figure(report, name) for name in attributes},
-        histograms={name: figures.histogram_figure(report, name) for name in attributes[:1]},
+        histograms={name: figures.histogram_figure(report, name) for name in attributes},
         trace_figure=figures.trace_figure(report),
     )
 
@@ -46,6 +48,45 @@ def write_report(report: Mapping[str, Any], html: Path | None = None, json: Path
         html.parent.mkdir(parents=True, exist_ok=True)
         with replacing(html) as temporary:
             temporary.write_text(page, encoding="utf-8")
+
+
+def headline(report: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
+    """What the report comes to, in three sentences: the leak before, what came to chance, and at what price."""
+    read, unread = [], []
+    for name in attributes:
+        worst = strongest(report["audits"]["original"]["results"], name)
+        if worst is None:
+            continue
+        if worst["ci"][0] <= worst["chance"] <= worst["ci"][1]:
+            unread.append(name)
+        else:
+            read.append(
+                f"{name} with a balanced accuracy of {worst['balanced_accuracy']:.2f} where a guesser has "
+                f"{worst['chance']:.2f} ({worst['attacker']})"
+            )
+    sentences = ["As trained, attackers read " + "; ".join(read) + "."] if read else []
+    if unread:
+        sentences.append(f"No attacker here demonstrably reads {', '.join(unread)} from the original vectors.")
+    verdicts, ratios = report["details"]["verdicts"], report["details"]["paired_ratio"]
+    others = [name for name in report["audits"] if name != "original"]
+    at_chance = [name for name in others if verdicts[name]["protected"]]
+    if at_chance:
+        kept = ", ".join(f"{name} ({100 * ratios[name][0]:.0f} % of the original's NDCG@10)" for name in at_chance)
+        sentences.append(f"Every attacker here is at chance after: {kept}.")
+    elif others:
+        furthest = {
+            name: max(
+                (r["leakage"] for r in report["audits"][name]["results"] if r["surface"] == "vectors"), default=1.0
+            )
+            for name in others
+        }
+        closest = min(others, key=lambda name: furthest[name])
+        sentences.append(
+            f"No method here brings every attacker to chance. Closest is {closest}: its strongest attacker is "
+            f"{100 * furthest[closest]:.0f} points away from chance, and {100 * ratios[closest][0]:.0f} % of the "
+            "original's NDCG@10 is kept."
+        )
+    return sentences
 
 
 def _surfaces(report: Mapping[str, Any]) -> list[dict[str, Any]]:
