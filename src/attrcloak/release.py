@@ -24,6 +24,7 @@ from attrcloak.unlearning.method import (
 )
 from attrcloak.unlearning.undo import OriginalRows
 
+EQUATIONS = "moment-equation"
 MARGIN = 0.03
 """How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
 
@@ -94,16 +95,19 @@ def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: 
         if result.surface != "vectors":
             continue
         low, high = result.ci
-        what = f"{result.attribute}: {result.attacker} at {result.balanced_accuracy:.3f} [{low:.3f}, {high:.3f}]"
-        if abs(result.balanced_accuracy - result.chance) > margin and not low <= result.chance <= high:
-            side = "above" if result.balanced_accuracy > result.chance else "below"
-            reasons.append(f"{what} with {result.known:.0%} of labels known is {side} chance ({result.chance:.3f})")
-        adaptive = result.adaptive_balanced_accuracy
+        what = f"{result.attribute}: {result.attacker} with {result.known:.0%} of labels known"
+        numbers = f"{result.balanced_accuracy:.3f} [{low:.3f}, {high:.3f}]"
+        apart = result.balanced_accuracy - result.chance
+        # Below chance the moment equations do not hold: that attacker has nothing to turn round.
+        counts = apart > margin if result.attacker == EQUATIONS else abs(apart) > margin
+        if counts and not low <= result.chance <= high:
+            side = "above" if apart > 0 else "below"
+            reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f})")
         half_width = (high - low) / 2
-        if adaptive is not None and adaptive > result.chance + max(margin, half_width):
+        if result.adaptive_balanced_accuracy > result.chance + max(margin, half_width) and not counts:
             reasons.append(
-                f"{result.attribute}: {result.attacker} with relabelled answers reaches {adaptive:.3f} "
-                f"(chance {result.chance:.3f})"
+                f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
+                f"above chance ({result.chance:.3f})"
             )
     tested = {result.attribute for result in report.results if result.surface == "vectors"}
     reasons += [

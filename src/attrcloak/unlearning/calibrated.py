@@ -104,19 +104,22 @@ class Calibrated:
         d = moments.dim
         matrices = np.tile(np.eye(d), (len(moments.key), 1, 1))
         offsets = np.zeros((len(moments.key), d))
-        shrunk = self._shrunk(source, ridge), self._shrunk(target, ridge)
         codes = moments.key.combinations[:, attribute]
+        strength = self.pooling_per_dimension * d
         for k in np.flatnonzero(source.count):
-            matrix = gaussian_map(shrunk[0][k], shrunk[1][k]) if self.match == "covariance" else np.eye(d)
+            kept = strength / (strength + source.count[k])
+            matrix = np.eye(d)
+            if self.match == "covariance":
+                # To first order the class ends at within + kept * own deviation + drawn share * drawn deviation. The
+                # shares' squares sum to one, so its spread around the pooled covariance is that of permuted labels:
+                # with less of it, the moment equations would hold more nearly than by chance, and give labels away.
+                drawn = np.sqrt(1 - kept**2)
+                start = source.within + (1 - kept) * (source.covariance[k] - source.within)
+                goal = target.within + drawn * (target.covariance[k] - target.within)
+                matrix = gaussian_map(start + ridge * np.eye(d), goal + ridge * np.eye(d))
             matrices[codes == k] = matrix
             offsets[codes == k] = target.mean[k] - matrix @ source.mean[k]
         return Eraser(moments.key, matrices, offsets)
-
-    def _shrunk(self, marginal: ClassMoments, ridge: float) -> Matrix:
-        strength = self.pooling_per_dimension * marginal.mean.shape[1]
-        share = (strength / np.maximum(strength + marginal.count, 1e-300))[:, None, None]
-        pooled = (1 - share) * marginal.covariance + share * marginal.within
-        return np.asarray(pooled + ridge * np.eye(marginal.mean.shape[1]))
 
 
 class _Quantiles:
