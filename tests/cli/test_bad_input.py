@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import attrcloak
 from attrcloak.data import whole_file
 
 
@@ -125,7 +126,8 @@ def test_an_interrupted_run_leaves_nothing(world, number):
     words = ["unlearn", "large.npy", "--attributes", "large.csv", "-o", "new.npy", "--eraser", "kept.safetensors"]
     process = subprocess.Popen(
         [sys.executable, "-c", script, *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(attrcloak.__file__).parents[1])},
     )  # fmt: skip
     time.sleep(4)
     assert process.poll() is None, process.communicate()
