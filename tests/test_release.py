@@ -63,6 +63,11 @@ def test_a_small_leak_and_a_wide_interval_do_not_count_as_demonstrated() -> None
     assert judge(report(found(balanced_accuracy=0.56, ci=(0.46, 0.66), adaptive_balanced_accuracy=0.56))).protected
 
 
+def test_relabelling_counts_even_where_the_plain_answers_are_within_their_interval() -> None:
+    verdict = judge(report(found(balanced_accuracy=0.44, ci=(0.38, 0.51), adaptive_balanced_accuracy=0.6)))
+    assert "relabelled" in " ".join(verdict.reasons)
+
+
 def test_other_surfaces_do_not_speak_of_the_table() -> None:
     assert judge(report(found(), found(surface="delta", balanced_accuracy=1.0, ci=(1.0, 1.0)))).protected
 

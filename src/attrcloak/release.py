@@ -100,11 +100,12 @@ def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: 
         apart = result.balanced_accuracy - result.chance
         # Below chance the moment equations do not hold: that attacker has nothing to turn round.
         counts = apart > margin if result.attacker == EQUATIONS else abs(apart) > margin
-        if counts and not low <= result.chance <= high:
+        demonstrated = counts and not low <= result.chance <= high
+        if demonstrated:
             side = "above" if apart > 0 else "below"
             reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f})")
         half_width = (high - low) / 2
-        if result.adaptive_balanced_accuracy > result.chance + max(margin, half_width) and not counts:
+        if result.adaptive_balanced_accuracy > result.chance + max(margin, half_width) and not demonstrated:
             reasons.append(
                 f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
                 f"above chance ({result.chance:.3f})"
