@@ -71,7 +71,7 @@ def rebuilt(page: str) -> str:
 def _option_row(parameter: Any, context: Any) -> str:
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if parameter.param_type_name == "argument":
-        names = f"`{parameter.make_metavar(context)}`"
+        names = f"`{parameter.metavar or parameter.name.upper()}`"
     default = parameter.get_default(context)
     shown = "required" if parameter.required else "" if default in (None, (), [], "", False) else f"`{default}`"
     return f"| {names} | {shown} | {' '.join((getattr(parameter, 'help', None) or '').split())} |"

@@ -62,7 +62,7 @@ def check_form(example: Example) -> None:
         words = shlex.split(command, comments=True)[1:]
         words = words[: words.index(">")] if ">" in words else words
         with group.make_context("attrcloak", list(words), resilient_parsing=False) as outer:
-            _, inner, rest = group.resolve_command(outer, [*outer.protected_args, *outer.args])
+            _, inner, rest = group.resolve_command(outer, [*outer._protected_args, *outer.args])
             inner.make_context(inner.name, rest, parent=outer).close()
 
 
