@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from attrcloak.reporting.terminal import audit_table, comparison_table, progress_bar
+from attrcloak.reporting.terminal import audit_table, comparison_table, progress_bar, strongest
 
 
 def printed(renderable: object) -> str:
@@ -18,14 +18,28 @@ def test_the_summary_has_a_line_for_every_method_and_its_controls(report):
     text = printed(comparison_table(report))
     for name in report["audits"]:
         assert name in text
-    assert "chance 0.500" in text
-    assert "of original" in text
+    assert "0.500" in text
+    assert "kept" in text
 
 
 def test_the_audit_table_has_a_line_for_every_result(compared):
     audit = compared.measured["original"].audit
     rows = [line for line in printed(audit_table(audit.results)).splitlines() if "logistic" in line]
     assert len(rows) == sum(result.attacker == "logistic" for result in audit.results)
+
+
+def test_eighty_columns_are_enough_to_read_the_names(report):
+    console = Console(file=io.StringIO(), width=80)
+    console.print(comparison_table(report))
+    assert all(name in console.file.getvalue() for name in report["audits"])  # type: ignore[attr-defined]
+
+
+def test_the_strongest_attacker_is_counted_as_the_verdict_counts():
+    below = {"attribute": "group", "surface": "vectors", "chance": 0.5, "attacker": "moment-equation"}
+    results = [{**below, "balanced_accuracy": 0.3}, {**below, "attacker": "mlp", "balanced_accuracy": 0.44}]
+    assert strongest(results, "group") == results[1]
+    results[0]["balanced_accuracy"] = 0.7
+    assert strongest(results, "group") == results[0]
 
 
 def test_progress_goes_to_standard_error_and_quiet_means_none(capsys):

@@ -8,7 +8,7 @@ from typing import Any
 from attrcloak.data.whole_file import replacing
 from attrcloak.reporting import figures
 from attrcloak.reporting.json_files import write_json
-from attrcloak.reporting.terminal import chance_of, strongest
+from attrcloak.reporting.terminal import chance_of, distance, strongest
 
 
 def render_report(report: Mapping[str, Any]) -> str:
@@ -76,7 +76,7 @@ def headline(report: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
     elif others:
         furthest = {
             name: max(
-                (r["leakage"] for r in report["audits"][name]["results"] if r["surface"] == "vectors"), default=1.0
+                (distance(r) for r in report["audits"][name]["results"] if r["surface"] == "vectors"), default=1.0
             )
             for name in others
         }

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from attrcloak.release import EQUATIONS
 from attrcloak.unlearning.method import Progress as Callback
 
 
@@ -36,6 +37,14 @@ def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
                 bars.remove_task(tasks.pop(stage))
 
         yield advance
+
+
+def show(table: Table) -> None:
+    """Print a table on standard output; wide enough for all columns where there is no terminal to fit."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(table)
 
 
 def audit_table(results: Sequence[Any], surface: str | None = None) -> Table:
@@ -67,17 +76,18 @@ def comparison_table(report: Mapping[str, Any]) -> Table:
     """One line a method: utility, and the strongest attacker on each attribute's vectors, from report.json."""
     attributes = list(dict.fromkeys(result["attribute"] for result in report["audits"]["original"]["results"]))
     table = Table(title=f"{report['dataset']}, {report['model']}, seed {report['seed']}", title_justify="left")
-    table.add_column("method")
+    table.caption = "under each attribute its chance level; below, the attacker furthest from it"
+    table.add_column("method", no_wrap=True)
     table.add_column("NDCG@10", justify="right")
-    table.add_column("of original", justify="right")
+    table.add_column("kept", justify="right")
     for attribute in attributes:
-        table.add_column(f"{attribute} (chance {chance_of(report, attribute):.3f})", justify="right")
-    table.add_column("at chance?")
+        table.add_column(f"{attribute}\n{chance_of(report, attribute):.3f}", justify="right")
+    table.add_column("at chance", no_wrap=True)
     for name, audit in report["audits"].items():
         cells = []
         for attribute in attributes:
             worst = strongest(audit["results"], attribute)
-            cells.append("–" if worst is None else f"{worst['balanced_accuracy']:.3f} {worst['attacker']}")
+            cells.append("–" if worst is None else f"{worst['balanced_accuracy']:.3f}\n{worst['attacker']}")
         verdict = report["details"]["verdicts"][name]
         table.add_row(
             name,
@@ -90,9 +100,15 @@ def comparison_table(report: Mapping[str, Any]) -> Table:
 
 
 def strongest(results: Sequence[Mapping[str, Any]], attribute: str) -> Mapping[str, Any] | None:
-    """The result on the vectors that lies furthest from chance, on either side; None where there is none."""
+    """The result on the vectors that lies furthest from chance as the verdict counts it; None where there is none."""
     on_vectors = [r for r in results if r["attribute"] == attribute and r["surface"] == "vectors"]
-    return max(on_vectors, key=lambda r: r["leakage"], default=None)
+    return max(on_vectors, key=distance, default=None)
+
+
+def distance(result: Mapping[str, Any]) -> float:
+    """How far an attacker is from chance: from either side, but for the moment equations, which count above only."""
+    apart = float(result["balanced_accuracy"] - result["chance"])
+    return max(apart, 0.0) if result["attacker"] == EQUATIONS else abs(apart)
 
 
 def chance_of(report: Mapping[str, Any], attribute: str) -> float:
