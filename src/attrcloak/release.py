@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,10 @@ def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: 
     """Protected unless an attacker is demonstrably away from chance.
 
     An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
-    above or below, and its interval excludes chance; or when relabelling its answers (the adaptive attacker) brings it
-    more than ``margin`` above chance and beyond what its interval's width explains. An attribute without any result
-    counts against it too: what was not tested is not called protected. Classes that were left out are warned of.
+    above or below, and its interval excludes chance, all intervals taken simultaneously at 95 %; or when relabelling
+    its answers (the adaptive attacker) brings it more than ``margin`` above chance and beyond what its interval's width
+    explains. The moment equations count above chance only. An attribute without any result counts against the table
+    too: what was not tested is not called protected. Classes that were left out are warned of.
 
     Args:
         report: of the table.
@@ -91,10 +93,13 @@ def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: 
         margin: how far from chance is still at chance.
     """
     reasons = []
-    for result in report.results:
-        if result.surface != "vectors":
-            continue
-        low, high = result.ci
+    on_vectors = [result for result in report.results if result.surface == "vectors"]
+    normal = NormalDist()
+    # One table is tested by many attackers: widen each interval so that all of them hold together (Bonferroni).
+    widen = normal.inv_cdf(1 - 0.025 / max(len(on_vectors), 1)) / normal.inv_cdf(0.975)
+    for result in on_vectors:
+        middle = result.balanced_accuracy
+        low, high = (middle + widen * (end - middle) for end in result.ci)
         what = f"{result.attribute}: {result.attacker} with {result.known:.0%} of labels known"
         numbers = f"{result.balanced_accuracy:.3f} [{low:.3f}, {high:.3f}]"
         apart = result.balanced_accuracy - result.chance
@@ -110,7 +115,7 @@ def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: 
                 f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
                 f"above chance ({result.chance:.3f})"
             )
-    tested = {result.attribute for result in report.results if result.surface == "vectors"}
+    tested = {result.attribute for result in on_vectors}
     reasons += [
         f"{name}: no attacker could be tested (too few users with a known class)"
         for name in (tested if attributes is None else attributes)

@@ -45,7 +45,7 @@ def demo(
     from attrcloak.comparison import check_methods, compare
     from attrcloak.data.datasets import load
     from attrcloak.reporting import write_report
-    from attrcloak.reporting.terminal import comparison_table, progress_bar
+    from attrcloak.reporting.terminal import comparison_table, progress_bar, show
     from attrcloak.unlearning import METHODS
 
     chosen = check_methods(files.names(methods) or tuple(METHODS))
@@ -63,9 +63,7 @@ def demo(
             progress=progress,
         ).to_json()
     write_report(report, html=out / "report.html", json=out / "report.json")
-    from rich.console import Console
-
-    Console().print(comparison_table(report))
+    show(comparison_table(report))
     files.note(f"{out / 'report.html'} and {out / 'report.json'} written")
 
 

@@ -9,8 +9,6 @@ from attrcloak.cli import files
 from attrcloak.errors import InvalidSettings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from attrcloak.auditing import Protocol
     from attrcloak.release import Plan, Release
 
@@ -56,7 +54,7 @@ def audit(
     from attrcloak.auditing import audit as run_audit
     from attrcloak.data.vector_files import read_vectors
     from attrcloak.reporting.json_files import dump
-    from attrcloak.reporting.terminal import audit_table, progress_bar
+    from attrcloak.reporting.terminal import audit_table, progress_bar, show
 
     table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
     people = files.load_people(attributes, id_column, columns)
@@ -75,7 +73,7 @@ def audit(
     if as_json:
         print(dump(report.to_json()), end="")
     else:
-        _show(audit_table(report.results))
+        show(audit_table(report.results))
         for text in report.notes:
             files.note(f"note: {text}")
     broken = report.breaks(gates)
@@ -129,7 +127,7 @@ def unlearn(
     from attrcloak import release
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.reporting.json_files import dump
-    from attrcloak.reporting.terminal import audit_table, progress_bar
+    from attrcloak.reporting.terminal import audit_table, progress_bar, show
     from attrcloak.unlearning.undo import OriginalRows
 
     table = files.keep_length(read_vectors(vectors, id_column=id_column, vector_column=vector_column), length)
@@ -174,7 +172,7 @@ def unlearn(
             f"({result.stopped}; objective {result.objective_before:.3f} -> {result.objective_after:.3f} nats)"
         )
         if released.audit is not None:
-            _show(audit_table(released.audit.results))
+            show(audit_table(released.audit.results))
     verdict = released.verdict
     if verdict is None:
         files.note("no verdict: the result was not audited")
@@ -301,12 +299,6 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
         "audit": None if released.audit is None else released.audit.to_json(),
         "verdict": None if released.verdict is None else released.verdict.to_json(),
     }
-
-
-def _show(table: "Table") -> None:
-    from rich.console import Console
-
-    Console().print(table)
 
 
 def _show_plan(planned: "Plan") -> None:

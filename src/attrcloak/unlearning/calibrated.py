@@ -34,9 +34,10 @@ class Calibrated:
         slices: rounds of sliced transport after them, each along d random orthogonal directions; they need the rows.
             0 leaves one affine map a cell, which can be saved and applied to others.
         slice_step: share of the way to the drawn quantiles that each round of slices goes, in (0, 1].
-        pooling_per_dimension: shrinkage of class covariances towards the pooled one, in source and target alike, in
-            users per dimension: rho_k = p d / (p d + n_k). A class of few users for its d (d + 1) / 2 covariances gets
-            a tame map; what it leaves there, an attacker cannot estimate either, and the slices see to the rest.
+        pooling_per_dimension: how tame the maps of small classes are, in users per dimension. A class of n_k users
+            keeps the share p d / (p d + n_k) of its own deviation from the pooled covariance and takes the rest from the
+            draw, so that it spreads around the pooled covariance as a drawn class does. 0 takes everything from the draw;
+            large values leave small classes readable in their second moments.
         ridge: added to every covariance, as a share of the mean variance per dimension.
         length: "unit" brings all vectors to one length first, which changes no ranking under plain dot-product scoring;
             "keep" leaves lengths; "auto" scales where the table says that its scoring is a plain dot product.
@@ -46,10 +47,10 @@ class Calibrated:
     uses_key: ClassVar[bool] = True
 
     match: Literal["covariance", "mean"] = "covariance"
-    sweeps: int = 3
-    slices: int = 4
+    sweeps: int = 5
+    slices: int = 5
     slice_step: float = 0.5
-    pooling_per_dimension: float = 5.0
+    pooling_per_dimension: float = 1.5
     ridge: float = 1e-4
     length: Length = "auto"
 
@@ -88,18 +89,20 @@ class Calibrated:
             null: cells of the drawn labels, over the same users and vectors.
         """
         ridge = self.ridge * max(moments.mean_variance, 1e-300)
-        targets = null.marginals()
+        starts, targets = moments.marginals(), null.marginals()
         eraser = Eraser.identity(moments.key, moments.dim)
         now, trace = moments, []
         for _ in range(self.sweeps):
             for attribute, target in enumerate(targets):
                 trace.append(Step(objective(now, ridge), 0.0, 1.0))
-                step = self._towards(now, attribute, target, ridge)
+                step = self._towards(now, attribute, starts[attribute], target, ridge)
                 eraser = eraser.compose(step)
                 now = moments.mapped(eraser.matrices, eraser.offsets)
         return eraser, tuple(trace)
 
-    def _towards(self, moments: CellMoments, attribute: int, target: ClassMoments, ridge: float) -> Eraser:
+    def _towards(
+        self, moments: CellMoments, attribute: int, start: ClassMoments, null: ClassMoments, ridge: float
+    ) -> Eraser:
         source = moments.marginal(attribute)
         d = moments.dim
         matrices = np.tile(np.eye(d), (len(moments.key), 1, 1))
@@ -110,15 +113,17 @@ class Calibrated:
             kept = strength / (strength + source.count[k])
             matrix = np.eye(d)
             if self.match == "covariance":
-                # To first order the class ends at within + kept * own deviation + drawn share * drawn deviation. The
-                # shares' squares sum to one, so its spread around the pooled covariance is that of permuted labels:
-                # with less of it, the moment equations would hold more nearly than by chance, and give labels away.
-                drawn = np.sqrt(1 - kept**2)
-                start = source.within + (1 - kept) * (source.covariance[k] - source.within)
-                goal = target.within + drawn * (target.covariance[k] - target.within)
-                matrix = gaussian_map(start + ridge * np.eye(d), goal + ridge * np.eye(d))
+                # The squares of both shares sum to one, so the class spreads around the pooled covariance as it does
+                # under permuted labels. With less spread the moment equations would hold more nearly than by chance,
+                # and give labels away.
+                own = kept * (start.covariance[k] - start.within)
+                drawn = np.sqrt(1 - kept**2) * (null.covariance[k] - null.within)
+                # Source and goal shrink alike: the map stays tame, and its fixed point over the sweeps is own + drawn.
+                shrunk = source.within + (1 - kept) * (source.covariance[k] - source.within)
+                goal = null.within + (1 - kept) * (own + drawn)
+                matrix = gaussian_map(shrunk + ridge * np.eye(d), goal + ridge * np.eye(d))
             matrices[codes == k] = matrix
-            offsets[codes == k] = target.mean[k] - matrix @ source.mean[k]
+            offsets[codes == k] = null.mean[k] - matrix @ source.mean[k]
         return Eraser(moments.key, matrices, offsets)
 
 
