@@ -35,9 +35,9 @@ class Calibrated:
             0 leaves one affine map a cell, which can be saved and applied to others.
         slice_step: share of the way to the drawn quantiles that each round of slices goes, in (0, 1].
         pooling_per_dimension: how tame the maps of small classes are, in users per dimension. A class of n_k users
-            keeps the share p d / (p d + n_k) of its own deviation from the pooled covariance and takes the rest from the
-            draw, so that it spreads around the pooled covariance as a drawn class does. 0 takes everything from the draw;
-            large values leave small classes readable in their second moments.
+            keeps the share p d / (p d + n_k) of its own deviation from the pooled covariance and takes the rest from
+            the draw, so that it spreads around the pooled covariance as a drawn class does. 0 takes everything from the
+            draw; large values leave small classes readable in their second moments.
         ridge: added to every covariance, as a share of the mean variance per dimension.
         length: "unit" brings all vectors to one length first, which changes no ranking under plain dot-product scoring;
             "keep" leaves lengths; "auto" scales where the table says that its scoring is a plain dot product.
