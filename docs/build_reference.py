@@ -26,7 +26,7 @@ def commands() -> str:
     parts = []
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         context = command.make_context(name, [], resilient_parsing=True)
-        pieces = " ".join(command.collect_usage_pieces(context))
+        pieces = " ".join(["[OPTIONS]", *(_metavar(p) for p in command.params if p.param_type_name == "argument")])
         text = re.sub(r"[\b\f]\n?", "", inspect.cleandoc(command.help or ""))
         rows = [
             _option_row(parameter, context) for parameter in command.params if not getattr(parameter, "hidden", False)
@@ -71,10 +71,20 @@ def rebuilt(page: str) -> str:
 def _option_row(parameter: Any, context: Any) -> str:
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if parameter.param_type_name == "argument":
-        names = f"`{parameter.metavar or parameter.name.upper()}`"
+        names = f"`{_metavar(parameter)}`"
     default = parameter.get_default(context)
-    shown = "required" if parameter.required else "" if default in (None, (), [], "", False) else f"`{default}`"
+    shown = (
+        "required"
+        if parameter.required
+        else ""
+        if default is None or default is False or default in ((), [], "")
+        else f"`{default}`"
+    )
     return f"| {names} | {shown} | {' '.join((getattr(parameter, 'help', None) or '').split())} |"
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
 
 
 def _meanings(listed: str) -> dict[str, str]:

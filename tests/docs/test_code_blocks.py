@@ -3,16 +3,23 @@
 In a document, blocks run in order, in one namespace and one empty folder:
 
     python      is executed
-    console     lines that begin with ``$ attrcloak`` are executed, in this process; ``# exit 3`` at the end of such a line
-                states the exit code, 0 otherwise
+    console     lines that begin with ``$ attrcloak`` are executed, in this process; ``# exit 3`` at the end of such a
+                line states the exit code, 0 otherwise
     sh          ``attrcloak`` commands are only parsed, so that an option that is gone or misspelt is noticed
+
+Secret keys, which nobody chooses otherwise, are drawn from a counter here, so that a verdict is the same in every run.
 """
 
 import contextlib
+import hashlib
 import io
+import itertools
 import re
+import secrets
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +81,27 @@ PARSERS = [
 ]
 
 
+@pytest.fixture
+def repeatable_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = itertools.count()
+
+    def draw(size: int) -> bytes:
+        return hashlib.sha256(b"documents %d" % next(counter)).digest()[:size]
+
+    monkeypatch.setattr(secrets, "token_bytes", draw)
+
+
+@pytest.fixture
+def signal_handlers_kept() -> Iterator[None]:
+    """The command line sets handlers of its own; they end with the test."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("repeatable_keys", "signal_handlers_kept")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_code_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
