@@ -55,7 +55,14 @@ def surrogate(marginal: ClassMoments, ridge: float = 0.0, pooling: float = 0.0) 
 
 
 def surrogate_gradient(marginal: ClassMoments, ridge: float = 0.0, pooling: float = 0.0) -> tuple[Matrix, Matrix]:
-    """Gradient of the surrogate with respect to each user's vector, as one affine map a class.
+    """The gradient of ``surrogate_with_gradient`` alone."""
+    return surrogate_with_gradient(marginal, ridge, pooling)[1:]
+
+
+def surrogate_with_gradient(
+    marginal: ClassMoments, ridge: float = 0.0, pooling: float = 0.0
+) -> tuple[float, Matrix, Matrix]:
+    """The surrogate, and its gradient with respect to each user's vector as one affine map a class.
 
     For user x of class k it is G_k x + g_k. Without pooling that is (1/N) [S_g^-1 (x - mu_g) - S_k^-1 (x - mu_k)];
     with it, r = sum_l w_l rho_l, (1/N) [S_g^-1 ((1 - rho_k + r)(x - mu_k) + mu_k - mu_g)
@@ -67,24 +74,30 @@ def surrogate_gradient(marginal: ClassMoments, ridge: float = 0.0, pooling: floa
         pooling: as in ``surrogate``.
 
     Returns:
-        G (K, d, d), symmetric, and g (K, d); zero for classes that do not occur, and everywhere when fewer than two do.
+        The surrogate in nats, G (K, d, d), symmetric, and g (K, d); zero for classes that do not occur, and everywhere
+        when fewer than two do.
+
+    Raises:
+        numpy.linalg.LinAlgError: as in ``surrogate``.
     """
     classes, d = marginal.mean.shape
     linear, constant = np.zeros((classes, d, d)), np.zeros((classes, d))
     occurs = np.flatnonzero(marginal.count)
     if len(occurs) < 2:
-        return linear, constant
+        return 0.0, linear, constant
     pooled = _pooled(marginal, ridge, pooling)
     rho, weights, users = pooled.shrinkage, marginal.weights, marginal.count.sum()
-    global_inverse = _inverse(pooled.everyone[None])[0]
-    inverses = _inverse(pooled.classes[occurs])
+    global_inverse, global_log_det = _inverse_and_log_det(pooled.everyone)
+    factored = [_inverse_and_log_det(covariance) for covariance in pooled.classes[occurs]]
+    inverses = np.stack([inverse for inverse, _ in factored])
+    value = 0.5 * (global_log_det - float(weights[occurs] @ [log_det for _, log_det in factored]))
     shared = np.tensordot((weights * rho)[occurs], inverses, axes=1)
     mean_shrinkage = float(weights @ rho)
     keep = (1 - rho[occurs])[:, None, None]
     linear[occurs] = ((keep + mean_shrinkage) * global_inverse - keep * inverses - shared) / users
     towards = (marginal.mean[occurs] - marginal.global_mean) @ global_inverse / users
     constant[occurs] = towards - np.einsum("kij,kj->ki", linear[occurs], marginal.mean[occurs])
-    return linear, constant
+    return value, linear, constant
 
 
 def _log_det(covariances: Matrix) -> Matrix:
@@ -92,8 +105,15 @@ def _log_det(covariances: Matrix) -> Matrix:
     return np.asarray(2 * np.log(diagonal).sum(axis=-1))
 
 
-def _inverse(covariances: Matrix) -> Matrix:
-    """Inverses of positive definite matrices through their Cholesky factors, exactly symmetric."""
-    factors = np.linalg.cholesky(covariances)
-    halves = np.linalg.solve(factors, np.broadcast_to(np.eye(factors.shape[-1]), factors.shape))
-    return halves.transpose(0, 2, 1) @ halves
+def _inverse_and_log_det(covariance: Matrix) -> tuple[Matrix, float]:
+    """Inverse and log-determinant of a positive definite matrix from one Cholesky factor, exactly symmetric."""
+    from scipy.linalg.lapack import dpotrf, dpotri
+
+    factor, failed = dpotrf(covariance, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("a covariance is not positive definite; give a ridge or pooling")
+    log_det = 2 * float(np.log(np.diagonal(factor)).sum())
+    lower, _ = dpotri(factor, lower=1)  # the upper half stays 0, as dpotrf left it
+    inverse = lower + lower.T
+    np.fill_diagonal(inverse, lower.diagonal())
+    return inverse, log_det

@@ -17,7 +17,7 @@ from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.min_norm import leakage_weight
-from attrcloak.moments.surrogate import surrogate, surrogate_gradient
+from attrcloak.moments.surrogate import surrogate_with_gradient
 from attrcloak.unlearning.method import Step, Stopped
 
 ClassFields = Sequence[tuple[Matrix, Matrix]]
@@ -148,15 +148,11 @@ class Objectives:
     pooling: float
     drift_scale: float
 
-    def leakage(self, space: Space, position: Matrix) -> float:
-        """L^AU, the mean over attributes, in nats."""
-        return float(np.mean([surrogate(m, self.ridge, self.pooling) for m in space.marginals(position)]))
-
     def leakage_and_field(self, space: Space, position: Matrix) -> tuple[float, Matrix]:
         """L^AU and its gradient."""
-        marginals = space.marginals(position)
-        value = float(np.mean([surrogate(m, self.ridge, self.pooling) for m in marginals]))
-        return value, space.field(position, [surrogate_gradient(m, self.ridge, self.pooling) for m in marginals])
+        parts = [surrogate_with_gradient(m, self.ridge, self.pooling) for m in space.marginals(position)]
+        value = float(np.mean([part[0] for part in parts]))
+        return value, space.field(position, [part[1:] for part in parts])
 
     def drift(self, space: Space, position: Matrix) -> float:
         """L^R."""
