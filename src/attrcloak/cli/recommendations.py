@@ -82,10 +82,10 @@ def train(
 
     from attrcloak.data.datasets import load
     from attrcloak.data.vector_files import write_vectors
-    from attrcloak.data.whole_file import replacing
     from attrcloak.recommenders import train as run_training
     from attrcloak.reporting.json_files import write_json
     from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.whole_file import replacing
 
     files.refuse_a_file_as_folder(out)
     with progress_bar() as progress:
@@ -200,8 +200,8 @@ def data(
     import pyarrow.parquet as parquet
 
     from attrcloak.data.datasets import load
-    from attrcloak.data.whole_file import replacing
     from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.whole_file import replacing
 
     with progress_bar() as progress:
         loaded = load(name, data_dir, progress)
@@ -252,7 +252,7 @@ def doctor() -> None:
 def _write_people(people: "UserAttributes", path: Path) -> None:
     import csv
 
-    from attrcloak.data.whole_file import replacing
+    from attrcloak.whole_file import replacing
 
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from attrcloak.data.embeddings import EmbeddingTable, Scoring
 from attrcloak.data.ids import Ids
 from attrcloak.data.named_columns import check_present, id_name, missing_column, read_table, some, unique_ids
-from attrcloak.data.whole_file import replacing
 from attrcloak.errors import InvalidInput, UnreadableFile
+from attrcloak.whole_file import replacing
 
 _VECTOR_KEYS = ("vectors", "user_factors")
 _ID_KEYS = ("ids", "user_ids")

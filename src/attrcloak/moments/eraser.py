@@ -1,8 +1,6 @@
 """The result of unlearning in moment space: one affine map a cell."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import ROWS_PER_CHUNK, Matrix
+from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/eraser/1"
 
@@ -146,15 +145,8 @@ class Eraser:
         }
         tensors = {"combinations": self.key.combinations, "matrices": self.matrices, "offsets": self.offsets}
         content = save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata=header)
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(Path(path), secret=True) as temporary:
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: Path | str) -> "Eraser":

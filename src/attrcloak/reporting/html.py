@@ -5,10 +5,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from attrcloak.data.whole_file import replacing
 from attrcloak.reporting import figures
 from attrcloak.reporting.json_files import write_json
 from attrcloak.reporting.terminal import chance_of, distance, strongest
+from attrcloak.whole_file import replacing
 
 
 def render_report(report: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from attrcloak.data.whole_file import replacing
 from attrcloak.errors import UnreadableFile
+from attrcloak.whole_file import replacing
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
-from attrcloak.data.whole_file import replacing
 from attrcloak.errors import InvalidInput, UnreadableFile
 from attrcloak.unlearning.method import UnlearningResult
+from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/original-rows/1"
 

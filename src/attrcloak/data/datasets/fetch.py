@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from attrcloak.data.whole_file import replacing
+from attrcloak.whole_file import replacing
 
 Progress = Callable[[str, int, int], None]
 
