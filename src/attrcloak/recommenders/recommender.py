@@ -12,6 +12,8 @@ from attrcloak.data.interactions import Interactions
 from attrcloak.errors import InvalidInput
 from attrcloak.recommenders.negatives import Seen
 
+TRIPLES_PER_USER = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
@@ -48,9 +50,14 @@ class Recommender:
         scores: NDArray[np.float32] = np.asarray(user_vectors, dtype=np.float32) @ self.items.T
         return scores
 
-    def loss(self, train: Interactions, batch: int = 32_768) -> "BPRLoss":
-        """The BPR loss of the user vectors on ``train``, items frozen: what AttrCloak-DD weighs leakage against."""
-        return BPRLoss.of(self.users, self.items, train, batch)
+    def loss(self, train: Interactions, batch: int | None = None) -> "BPRLoss":
+        """The BPR loss of the user vectors on ``train``, items frozen: what AttrCloak-DD weighs leakage against.
+
+        Args:
+            train: what the loss samples from.
+            batch: triples a gradient; five a user by default, so that its noise is the same at every size.
+        """
+        return BPRLoss.of(self.users, self.items, train, batch or TRIPLES_PER_USER * len(self.users))
 
 
 @dataclass(frozen=True, eq=False)
