@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
+from attrcloak.auditing.report import EQUATIONS
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
@@ -25,7 +26,6 @@ from attrcloak.unlearning.method import (
 )
 from attrcloak.unlearning.undo import OriginalRows
 
-EQUATIONS = "moment-equation"
 MARGIN = 0.03
 """How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
 

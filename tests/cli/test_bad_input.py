@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import attrcloak
-from attrcloak.data import whole_file
+from attrcloak import whole_file
 
 
 def nan_rows() -> None:

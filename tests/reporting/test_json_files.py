@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jsonschema.validators import validator_for
 
-from attrcloak.data import whole_file
+from attrcloak import whole_file
 from attrcloak.errors import UnreadableFile
 from attrcloak.reporting.json_files import dump, read_report, schema, write_json
 

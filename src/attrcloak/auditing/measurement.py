@@ -20,7 +20,7 @@ from attrcloak.auditing.equations import NAME as EQUATIONS
 from attrcloak.auditing.equations import Equations
 from attrcloak.auditing.protocols import SOUND, Protocol, rotations
 from attrcloak.auditing.questions import ASKED, Question, questions
-from attrcloak.auditing.report import AttackResult, AuditReport
+from attrcloak.auditing.report import EQUATIONS, AttackResult, AuditReport
 from attrcloak.auditing.surfaces import DELTA, VECTORS, Surface, surfaces
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
