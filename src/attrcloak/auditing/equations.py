@@ -11,8 +11,6 @@ from attrcloak.auditing.measures import auc, balanced_accuracy
 from attrcloak.auditing.questions import Question
 from attrcloak.data.attributes import Attribute
 
-NAME = "moment-equation"
-
 
 @dataclass(frozen=True, eq=False)
 class Equations:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from attrcloak.attackers import ATTACKERS, Attacker
 from attrcloak.auditing.attacks import Answers, attack, gather, permuted_control
-from attrcloak.auditing.equations import NAME as EQUATIONS
 from attrcloak.auditing.equations import Equations
 from attrcloak.auditing.protocols import SOUND, Protocol, rotations
 from attrcloak.auditing.questions import ASKED, Question, questions

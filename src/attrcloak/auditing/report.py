@@ -8,6 +8,7 @@ from attrcloak.errors import InvalidInput, InvalidSettings
 
 SCHEMA = "attrcloak/audit/1"
 EQUATIONS = "moment-equation"
+"""The attacker that solves the moment equations, as reports call it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from attrcloak.release import EQUATIONS
+from attrcloak.auditing.report import EQUATIONS
 from attrcloak.unlearning.method import Progress as Callback
 
 
