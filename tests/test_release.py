@@ -210,3 +210,11 @@ def test_classes_too_small_to_audit_are_warned_of_by_name() -> None:
     release = unlearn(table, people, Calibrated(), attributes=["gender"], attackers=("logistic",), protocol=QUICK)
     assert release.verdict is not None
     assert any("left out" in text and "x (3" in text for text in release.verdict.warnings), release.verdict.warnings
+
+
+def test_next_steps_of_a_calibrated_table_do_not_send_to_calibrated() -> None:
+    leaky = report(found(balanced_accuracy=0.9, ci=(0.88, 0.92)))
+    assert any("--method calibrated" in step for step in judge(leaky, method="leace").next_steps)
+    steps = judge(leaky, method="calibrated").next_steps
+    assert steps
+    assert not any("--method calibrated" in step for step in steps)

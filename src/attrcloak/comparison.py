@@ -160,7 +160,8 @@ def compare(
             "items": len(dataset.interactions.items),
             "interactions": len(dataset.interactions),
             "licence": dataset.licence,
-            "source": dataset.source,
+            # A path of this machine has no place in a report that is handed on.
+            "source": dataset.source if "://" in dataset.source or " " in dataset.source else "a local folder",
             "classes": {
                 name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True))
                 for name in people.names
@@ -241,7 +242,8 @@ def _measure(
     utility = evaluate(lambda rows: recommender.score(table.vectors[rows]), split, people=people, seed=seed)
     ratio = utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0)
     pictures = _pictures(table, people, None if original is None else original.pictures)
-    return Measured(report, utility, ratio, judge(report, people.names), result, pictures)
+    verdict = judge(report, people.names, method=None if result is None else result.method)
+    return Measured(report, utility, ratio, verdict, result, pictures)
 
 
 def top_lists(recommender: Recommender, table: EmbeddingTable, split: Split) -> "dict[str, csr_array]":

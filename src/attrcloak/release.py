@@ -15,6 +15,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.moments.eraser import Eraser
+from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.method import (
     MomentMethod,
     Progress,
@@ -78,7 +79,9 @@ class Release:
         return self.result.table
 
 
-def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: float = MARGIN) -> Verdict:
+def judge(
+    report: AuditReport, attributes: Sequence[str] | None = None, margin: float = MARGIN, method: str | None = None
+) -> Verdict:
     """Protected unless an attacker is demonstrably away from chance.
 
     An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
@@ -91,6 +94,7 @@ def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: 
         report: of the table.
         attributes: those that must have been tested; None takes what the report has.
         margin: how far from chance is still at chance.
+        method: name of the method that made the table, so that the next steps are not what was just done.
     """
     reasons = []
     on_vectors = [result for result in report.results if result.surface == "vectors"]
@@ -121,15 +125,15 @@ def judge(report: AuditReport, attributes: Sequence[str] | None = None, margin: 
         for name in (tested if attributes is None else attributes)
         if name not in tested
     ]
-    return Verdict(not reasons, tuple(reasons), _next_steps(reasons), report.notes)
+    return Verdict(not reasons, tuple(reasons), _next_steps(reasons, method), report.notes)
 
 
 NEXT_STEPS = (
     (("below chance", "moment-equation"), "class moments were made equal, not calibrated: use --method calibrated"),
     (
         ("xgboost", "mlp", "knn", "qda"),
-        "an attacker that sees more than two moments still finds the classes: use --method calibrated with more slices "
-        "(--set slices=20), and --length unit if the vectors are scored by a plain dot product",
+        "an attacker that sees more than two moments still finds the classes: use --method calibrated, and "
+        "--length unit if the vectors are scored by a plain dot product",
     ),
     (
         ("logistic",),
@@ -140,10 +144,26 @@ NEXT_STEPS = (
 )
 """Words that occur in reasons, and what to try then."""
 
+CALIBRATED_NEXT_STEPS = (
+    (
+        ("moment-equation",),
+        "there are few users for so many equations: merge small classes, unlearn fewer attributes at once, or use a "
+        "table with fewer dimensions",
+    ),
+    (
+        ("xgboost", "mlp", "knn", "qda", "logistic"),
+        "classes still differ in shape: use more slices (--set slices=20), and --length unit if the vectors are scored "
+        "by a plain dot product",
+    ),
+    (("no attacker",), "merge small classes, or leave the attribute out and say so"),
+)
+"""The same for a table that was made by the calibrated method."""
 
-def _next_steps(reasons: Sequence[str]) -> tuple[str, ...]:
+
+def _next_steps(reasons: Sequence[str], method: str | None) -> tuple[str, ...]:
     text = " ".join(reasons)
-    return tuple(step for words, step in NEXT_STEPS if any(word in text for word in words))
+    steps = CALIBRATED_NEXT_STEPS if method == Calibrated.name else NEXT_STEPS
+    return tuple(step for words, step in steps if any(word in text for word in words))
 
 
 def unlearn(
@@ -187,7 +207,7 @@ def unlearn(
     report = audit(
         result.table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress
     )
-    return Release(result, report, judge(report, names))
+    return Release(result, report, judge(report, names, method=result.method))
 
 
 @dataclass(frozen=True)

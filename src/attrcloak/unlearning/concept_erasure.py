@@ -21,12 +21,12 @@ class MeanRemoval:
     """x - mu_k + mu_g for each attribute: class means become equal, covariances stay.
 
     Attributes:
-        sweeps: rounds over the attributes; with several, one round leaves the others' means a little apart.
+        sweeps: most rounds over the attributes; with several, one round leaves the others' means a little apart.
     """
 
     name: ClassVar[str] = "mean-removal"
 
-    sweeps: int = 20
+    sweeps: int = 200
 
     def __post_init__(self) -> None:
         if self.sweeps < 1:

@@ -134,8 +134,9 @@ class UnlearningResult:
         stopped: why it ended. Not reaching the goal is a result, not an error.
         seconds: wall time of both passes and the solve.
         relative_move: sum ||x' - x||^2 / sum ||x - mean||^2 over the users who asked, against the scaled table.
-        objective_before: L^AU before, mean over attributes, in nats, with ridge ``OBJECTIVE_RIDGE``.
-        objective_after: L^AU after, likewise.
+        objective_before: L^AU of the table as given, mean over attributes, in nats, with ridge ``OBJECTIVE_RIDGE``.
+        objective_after: L^AU of the new table, likewise; its ridge is taken from the scaled table, so that shrinking a
+            table does not lower the objective.
         input_fingerprint: of the table as given.
         key_commitment: SHA-256 of the secret key where a null draw was used; the key itself is nowhere in here.
         scaling: "unit" when vectors were first brought to one length.
@@ -169,7 +170,7 @@ class UnlearningResult:
 
 
 OBJECTIVE_RIDGE = 1e-3
-"""Ridge of the reported objective, as a share of the mean variance per dimension of the input table."""
+"""Ridge of the reported objective, as a share of the mean variance per dimension."""
 
 
 def objective(moments: CellMoments, ridge: float, pooling: float = 0.0) -> float:
@@ -244,6 +245,7 @@ def run(
     scaled, lengths, common = unit_length(table) if scaling == "unit" else (table, None, 1.0)
     rows = Rows(scaled, cells, secret, seed, recommendation)
     moments = rows.moments
+    given = moments if scaled is table else cell_moments(table.free, cells.of_user, cells.key)
     moved: Moved
     if isinstance(method, RowMethod):
         moved = method.move(rows, progress)
@@ -254,7 +256,6 @@ def run(
         )
     moved = _leave_constant_columns(moved, rows.vectors, cells.moves)
     result = scaled.with_free(moved.vectors, cells.moves)
-    ridge = OBJECTIVE_RIDGE * max(moments.mean_variance, 1e-300)
     after = cell_moments(result.free, cells.of_user, cells.key)
     asked = rows.vectors[cells.moves]
     move = float(((result.free[cells.moves] - asked) ** 2).sum())
@@ -273,8 +274,8 @@ def run(
         stopped=moved.stopped,
         seconds=time.perf_counter() - began,
         relative_move=move / spread if spread > 0 else 0.0,
-        objective_before=objective(moments, ridge),
-        objective_after=objective(after, ridge),
+        objective_before=objective(given, OBJECTIVE_RIDGE * max(given.mean_variance, 1e-300)),
+        objective_after=objective(after, OBJECTIVE_RIDGE * max(moments.mean_variance, 1e-300)),
         input_fingerprint=table.fingerprint(),
         key_commitment=hashlib.sha256(b"attrcloak key" + secret).hexdigest()
         if getattr(method, "uses_key", False)
