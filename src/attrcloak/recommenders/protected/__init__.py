@@ -1,0 +1,69 @@
+"""Recommenders that protect attributes while they are trained: the rivals of unlearning afterwards, one file each.
+
+PROTECTED is the whole list: adding one is a file, a name and a case here, and an entry in the contract tests. Each is
+imported by name only, so that those without torch work without torch.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.interactions import Split
+from attrcloak.errors import InvalidSettings
+from attrcloak.recommenders.recommender import Recommender
+
+PROTECTED: tuple[str, ...] = ("rap",)
+
+__all__ = ["PROTECTED", "ProtectedModel", "protected_class"]
+
+
+class ProtectedModel(Protocol):
+    """A protection is its settings: a frozen dataclass with ``fit``."""
+
+    name: ClassVar[str]
+
+    def fit(
+        self,
+        backbone: str,
+        split: Split,
+        people: UserAttributes,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Recommender:
+        """Train a recommender under the protection.
+
+        Args:
+            backbone: name of the recommender, one of ``recommenders.MODELS``.
+            split: what to learn from; never changed. Test items are never read.
+            people: attributes and who asked for what, joined by id. Users whose class is unknown or who did not ask are
+                left as they are, as far as the protection allows.
+            settings: fields of the recommender's class to set; the rest keep their defaults.
+            seed: the same seed gives the same vectors.
+            progress: called with (stage, done, total).
+
+        Returns:
+            The recommender under its own name. Its ``settings`` are those of the recommender, and under "protection" the
+            name and settings of the protection and what it spent.
+        """
+        ...
+
+
+def protected_class(name: str) -> type[Any]:
+    """The class of a protection's settings. Asking for one that needs torch imports torch; nothing else does.
+
+    Raises:
+        InvalidSettings: there is no such protection; the nearest known name is given.
+        MissingExtra: the library it needs is not installed.
+    """
+    match name:
+        case "rap":
+            from attrcloak.recommenders.protected.rap import RAP
+
+            return RAP
+        case _:
+            near = difflib.get_close_matches(name, PROTECTED, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InvalidSettings(f"there is no protection {name!r}; {hint}there are: {', '.join(PROTECTED)}")
