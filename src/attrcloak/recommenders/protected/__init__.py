@@ -45,8 +45,8 @@ class ProtectedModel(Protocol):
             progress: called with (stage, done, total).
 
         Returns:
-            The recommender under its own name. Its ``settings`` are those of the recommender, and under "protection" the
-            name and settings of the protection and what it spent.
+            The recommender under its own name. Its ``settings`` are those of the recommender and, under "protection",
+            the name and settings of the protection and what it spent.
         """
         ...
 
