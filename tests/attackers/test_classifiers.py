@@ -10,12 +10,13 @@ from attrcloak.attackers import (
     LogisticRegressionAttacker,
     MLPAttacker,
     QDAAttacker,
+    RandomAttacker,
     XGBoostAttacker,
 )
 from attrcloak.attackers.classifiers import standardised, weights
 from attrcloak.data.datasets.planted import planted_leak
 
-ALL: list[Attacker] = [kind() for kind in ATTACKERS.values()]
+ALL: list[Attacker] = [kind() for name, kind in ATTACKERS.items() if name != "random"]
 
 
 def balanced(attacker: Attacker, x: np.ndarray, labels: np.ndarray, classes: int = 2) -> float:
@@ -110,3 +111,11 @@ def test_standardised_takes_mean_and_deviation_from_the_known_users() -> None:
     np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(train.std(axis=0), 1, atol=1e-5)
     assert np.abs(test).max() < 0.3
+
+
+def test_the_random_attacker_reads_nothing_and_answers_every_class_alike() -> None:
+    table, people = planted_leak("linear", users=6000, dim=4, strength=5.0)
+    labels = people["group"].codes
+    answers = RandomAttacker().fit_predict(table.free[:3000], labels[:3000], table.free[3000:], 2, 0).argmax(axis=1)
+    assert abs(answers.mean() - 0.5) < 0.04  # four standard errors
+    assert abs(balanced(RandomAttacker(), table.free, labels) - 0.5) < 0.05

@@ -6,6 +6,7 @@ from attrcloak.attackers.classifiers import (
     LogisticRegressionAttacker,
     MLPAttacker,
     QDAAttacker,
+    RandomAttacker,
     XGBoostAttacker,
 )
 from attrcloak.attackers.moment_equations import MomentEquations, moment_equation_attack
@@ -16,6 +17,7 @@ ATTACKERS: dict[str, type[Attacker]] = {
     "xgboost": XGBoostAttacker,
     "qda": QDAAttacker,
     "knn": KNNAttacker,
+    "random": RandomAttacker,
 }
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "MLPAttacker",
     "MomentEquations",
     "QDAAttacker",
+    "RandomAttacker",
     "XGBoostAttacker",
     "moment_equation_attack",
 ]

@@ -234,6 +234,19 @@ class KNNAttacker:
         return _spread(votes / votes.sum(axis=1, keepdims=True), present, classes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RandomAttacker:
+    """Guesses every class with the same probability and looks at nothing: what an attack has to beat."""
+
+    name: ClassVar[str] = "random"
+    reads_sparse: ClassVar[bool] = True
+
+    def fit_predict(self, train: Any, labels: Codes, test: Any, classes: int, seed: int) -> Scores:
+        """See ``Attacker``; classes nobody is known of are guessed as well."""
+        scores = np.random.default_rng(seed).random((test.shape[0], classes))
+        return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+
+
 def weights(codes: NDArray[np.integer], classes: int, balanced: bool) -> NDArray[np.float32]:
     """(m,) weight of each known user, mean 1; ``balanced`` gives every class the same total."""
     if not balanced:

@@ -32,7 +32,7 @@ def audit(
     original: Annotated[
         Path | None, typer.Option(help="The table before unlearning: also attack the difference.")
     ] = None,
-    attackers: Annotated[str, typer.Option(help="Comma-separated: logistic, mlp, xgboost, qda, knn.")] = (
+    attackers: Annotated[str, typer.Option(help="Comma-separated: logistic, mlp, xgboost, qda, knn, random.")] = (
         "logistic,mlp,xgboost"
     ),
     protocol: Annotated[str, typer.Option(help="sound, or paper (one 20/80 split, plain accuracy).")] = "sound",
