@@ -18,7 +18,9 @@ SMALL = {
     "bpr": {"factors": 8, "learning_rate": 0.05, "regularization": 0.01},
     "bpr-mf": {"factors": 8, "learning_rate": 0.02, "batch": 256, "epochs": 25},
     "ncf": {"factors": 16, "learning_rate": 0.01, "batch": 256, "epochs": 25},
+    "lightgcn": {"factors": 8, "learning_rate": 0.02, "batch": 256, "epochs": 25},
 }
+TORCH = ("bpr-mf", "ncf", "lightgcn")
 
 
 def checkerboard(users: int = 60, items: int = 40, seed: int = 0) -> Split:
@@ -86,7 +88,7 @@ def test_settings_rebuild_the_model(fitted: tuple[Split, Recommender]) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_same_seed_same_vectors(name: str) -> None:
     split = checkerboard()
-    settings = {**SMALL[name], **({"epochs": 3} if name in ("bpr-mf", "ncf") else {"iterations": 5})}
+    settings = {**SMALL[name], **({"epochs": 3} if name in TORCH else {"iterations": 5})}
     one, same, other = (train(name, split, seed=s, settings=settings) for s in (3, 3, 4))  # type: ignore[arg-type]
     assert one.users.fingerprint() == same.users.fingerprint()
     np.testing.assert_array_equal(one.items, same.items)
@@ -95,7 +97,7 @@ def test_same_seed_same_vectors(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_progress_counts_up_to_the_total(name: str) -> None:
-    settings = {**SMALL[name], **({"epochs": 3} if name in ("bpr-mf", "ncf") else {"iterations": 3})}
+    settings = {**SMALL[name], **({"epochs": 3} if name in TORCH else {"iterations": 3})}
     calls: list[tuple[str, int, int]] = []
     train(name, checkerboard(), settings=settings, progress=lambda *call: calls.append(call))  # type: ignore[arg-type]
     assert [call[1:] for call in calls] == [(1, 3), (2, 3), (3, 3)]
@@ -104,7 +106,7 @@ def test_progress_counts_up_to_the_total(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_split_without_validation_items_trains(name: str) -> None:
     interactions = checkerboard().train
-    settings = {**SMALL[name], **({"epochs": 2} if name in ("bpr-mf", "ncf") else {"iterations": 2})}
+    settings = {**SMALL[name], **({"epochs": 2} if name in TORCH else {"iterations": 2})}
     model = train(name, interactions.leave_one_out(0, validation=False), settings=settings)  # type: ignore[arg-type]
     assert model.history == ()
 
@@ -113,7 +115,7 @@ def test_a_split_without_validation_items_trains(name: str) -> None:
 def test_test_items_are_never_read(name: str) -> None:
     split = checkerboard()
     blind = Split(split.train, np.full_like(split.test_items, -1), split.validation_items, split.seed)
-    settings = {**SMALL[name], **({"epochs": 2} if name in ("bpr-mf", "ncf") else {"iterations": 2})}
+    settings = {**SMALL[name], **({"epochs": 2} if name in TORCH else {"iterations": 2})}
     tables = [train(name, s, settings=settings).users.fingerprint() for s in (split, blind)]  # type: ignore[arg-type]
     assert tables[0] == tables[1]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attrcloak.data import UserAttributes
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="ml-100k, ml-1m, modcloth or lastfm-1k.")]
-Model = Annotated[str, typer.Option(help="als or bpr (implicit), bpr-mf or ncf (torch).")]
+Model = Annotated[str, typer.Option(help="als or bpr (implicit), bpr-mf, ncf or lightgcn (torch).")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -239,7 +239,7 @@ def doctor() -> None:
     for module, extra, use in (
         ("implicit", "implicit", "als and bpr recommenders"),
         ("xgboost", "xgboost", "the xgboost attacker"),
-        ("torch", "torch", "bpr-mf and ncf recommenders"),
+        ("torch", "torch", "bpr-mf, ncf and lightgcn recommenders"),
     ):
         found = find_spec(module) is not None
         print(

@@ -144,6 +144,14 @@ class Interactions:
             seed=seed,
         )
 
+    def without_held_out(self) -> "Split":
+        """Learn from everything and hold out nothing, to measure fit by the protocol "paper".
+
+        Without validation items a training runs all its epochs; without test items nothing else can be evaluated.
+        """
+        nothing = np.full(len(self.users), NO_ITEM, dtype=np.int32)
+        return Split(train=self, test_items=nothing, validation_items=nothing, seed=0)
+
     def _keep(self, keep: NDArray[np.bool_]) -> "Interactions":
         return Interactions(
             users=self.users,

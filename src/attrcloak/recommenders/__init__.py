@@ -3,22 +3,29 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidSettings
 from attrcloak.recommenders.recommender import BPRLoss, Recommender
 
-ModelName = Literal["als", "bpr", "bpr-mf", "ncf"]
-MODELS: tuple[ModelName, ...] = ("als", "bpr", "bpr-mf", "ncf")
+ModelName = Literal["als", "bpr", "bpr-mf", "ncf", "lightgcn"]
+MODELS: tuple[ModelName, ...] = ("als", "bpr", "bpr-mf", "ncf", "lightgcn")
 
-__all__ = ["MODELS", "BPRLoss", "Model", "ModelName", "Recommender", "train"]
+__all__ = ["MODELS", "BPRLoss", "Model", "ModelName", "Recommender", "configured", "train"]
 
 
 class Model(Protocol):
     """A model is its settings: a frozen dataclass with ``fit``."""
 
-    def fit(self, split: Split, seed: int = 0, progress: Callable[[str, int, int], None] | None = None) -> Recommender:
+    def fit(
+        self,
+        split: Split,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Recommender:
         """Train on ``split.train``; validation items only decide when to stop, test items are never read."""
         ...
 
@@ -30,15 +37,30 @@ def train(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Recommender:
     """Train one of the models by name.
 
     Args:
-        model: "als" or "bpr" (by the implicit library), "bpr-mf" or "ncf" (torch).
+        model: "als" or "bpr" (by the implicit library), "bpr-mf", "ncf" or "lightgcn" (torch).
         split: what to learn from and, for early stopping, the validation items.
         seed: of initial values, order and negatives. The same seed gives the same vectors on the same machine.
         settings: fields of the model's class to set; the rest keep their defaults. Empty or None is the default.
         progress: called with (stage, done, total).
+        checkpoint: a file (.safetensors) that torch models write their state to while they train, and continue from
+            when it is there; the vectors are the same, bit for bit, as without an interruption. ALS and BPR, which are
+            fitted in one go, ignore it.
+
+    Raises:
+        InvalidSettings: no such model or setting; the nearest known name is given.
+        InvalidInput: the checkpoint is of another training; what differs is named.
+        MissingExtra: the library the model needs is not installed.
+    """
+    return configured(model, settings).fit(split, seed, progress, checkpoint)
+
+
+def configured(model: str, settings: Mapping[str, Any] | None = None) -> Model:
+    """The model of that name with some of its settings changed.
 
     Raises:
         InvalidSettings: no such model or setting; the nearest known name is given.
@@ -53,7 +75,7 @@ def train(
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
             raise InvalidSettings(f"model {model!r} has no setting {name!r}; {hint}")
     fitted: Model = kind(**chosen)
-    return fitted.fit(split, seed, progress)
+    return fitted
 
 
 def model_class(model: str) -> type[Any]:
@@ -75,6 +97,10 @@ def model_class(model: str) -> type[Any]:
             from attrcloak.recommenders.ncf import NCF
 
             return NCF
+        case "lightgcn":
+            from attrcloak.recommenders.lightgcn import LightGCN
+
+            return LightGCN
         case _:
             near = difflib.get_close_matches(model, MODELS, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""

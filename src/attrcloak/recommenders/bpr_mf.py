@@ -1,11 +1,10 @@
 """BPR-MF: matrix factorisation trained by Bayesian personalised ranking, in torch."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from attrcloak.data.interactions import Split
-from attrcloak.recommenders.recommender import Recommender
-from attrcloak.recommenders.training import Tensor, TrainingSettings, embedding, fit, nn
+from attrcloak.data.interactions import Interactions
+from attrcloak.recommenders.training import Tensor, TrainingSettings, Vectors, embedding, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,20 +14,15 @@ class BPRMF(TrainingSettings):
     Served and unlearned: the user embedding itself. Settings: see ``TrainingSettings``.
     """
 
+    name: ClassVar[str] = "bpr-mf"
+    represents: ClassVar[str] = "BPR-MF user embedding"
+
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
 
-    def fit(self, split: Split, seed: int = 0, progress: Callable[[str, int, int], None] | None = None) -> Recommender:
-        """Train on ``split.train``, stopping early on the validation items."""
-        return fit(
-            "bpr-mf",
-            "BPR-MF user embedding",
-            lambda users, items: Factors(users, items, self.factors),
-            split,
-            self,
-            seed,
-            progress,
-        )
+    def build(self, train: Interactions) -> nn.Module:
+        """See ``TrainingSettings``."""
+        return Factors(len(train.users), len(train.items), self.factors)
 
 
 class Factors(nn.Module):
@@ -38,6 +32,10 @@ class Factors(nn.Module):
         super().__init__()
         self.users = embedding(users, factors)
         self.items = embedding(items, factors)
+
+    def vectors(self) -> Vectors:
+        """Rows share nothing here: the embeddings themselves."""
+        return self
 
     def user_vectors(self, rows: Tensor) -> Tensor:
         """(b, d) user embeddings."""

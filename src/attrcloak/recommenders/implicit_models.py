@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -39,8 +40,13 @@ class ALS:
         if not self.regularization >= 0:
             raise InvalidSettings(f"regularization is {self.regularization}, expected 0 or more")
 
-    def fit(self, split: Split, seed: int = 0, progress: Progress | None = None) -> Recommender:
-        """Train on ``split.train``. One thread, so the same seed gives the same factors."""
+    def fit(
+        self, split: Split, seed: int = 0, progress: Progress | None = None, checkpoint: Path | None = None
+    ) -> Recommender:
+        """Train on ``split.train``. One thread, so the same seed gives the same factors.
+
+        The library fits in one go and in little time, so ``checkpoint`` is neither written nor read.
+        """
         return _fit("als", _implicit("als").AlternatingLeastSquares, split, self, seed, progress)
 
 
@@ -68,8 +74,13 @@ class BPR:
         if not self.regularization >= 0:
             raise InvalidSettings(f"regularization is {self.regularization}, expected 0 or more")
 
-    def fit(self, split: Split, seed: int = 0, progress: Progress | None = None) -> Recommender:
-        """Train on ``split.train``. One thread, so the same seed gives the same factors."""
+    def fit(
+        self, split: Split, seed: int = 0, progress: Progress | None = None, checkpoint: Path | None = None
+    ) -> Recommender:
+        """Train on ``split.train``. One thread, so the same seed gives the same factors.
+
+        The library fits in one go and in little time, so ``checkpoint`` is neither written nor read.
+        """
         return _fit("bpr", _implicit("bpr").BayesianPersonalizedRanking, split, self, seed, progress)
 
 

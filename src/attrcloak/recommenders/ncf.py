@@ -1,12 +1,11 @@
 """NCF as the paper uses it: an embedding and a tower on each side, scored by the dot product."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from attrcloak.data.interactions import Split
+from attrcloak.data.interactions import Interactions
 from attrcloak.recommenders.bpr_mf import Factors
-from attrcloak.recommenders.recommender import Recommender
-from attrcloak.recommenders.training import Tensor, TrainingSettings, fit, nn
+from attrcloak.recommenders.training import Tensor, TrainingSettings, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +20,9 @@ class NCF(TrainingSettings):
         layers: fully connected layers of each tower, each d wide, with ReLU between them.
     """
 
+    name: ClassVar[str] = "ncf"
+    represents: ClassVar[str] = "NCF user tower output"
+
     factors: int = 128
     learning_rate: float = 3e-3
     batch: int = 4096
@@ -31,17 +33,9 @@ class NCF(TrainingSettings):
         """Embedding 128, two layers, Adam with rate 1e-4, batches of 512: the form the paper prints."""
         return cls(learning_rate=1e-4, batch=512)
 
-    def fit(self, split: Split, seed: int = 0, progress: Callable[[str, int, int], None] | None = None) -> Recommender:
-        """Train on ``split.train``, stopping early on the validation items."""
-        return fit(
-            "ncf",
-            "NCF user tower output",
-            lambda users, items: Towers(users, items, self.factors, self.layers),
-            split,
-            self,
-            seed,
-            progress,
-        )
+    def build(self, train: Interactions) -> nn.Module:
+        """See ``TrainingSettings``."""
+        return Towers(len(train.users), len(train.items), self.factors, self.layers)
 
 
 class Towers(Factors):
