@@ -17,6 +17,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidSettings
 from attrcloak.evaluation import UtilityReport, evaluate
+from attrcloak.pictures import histograms, projections
 from attrcloak.recommenders import train
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.release import Verdict, judge
@@ -36,9 +37,6 @@ SURFACE_ATTACKERS = ("logistic",)
 CONTROLS = ("barycentre", "leace", "mean-removal", "noise")
 """Methods shown to be compared with; one seed of their audit is enough."""
 
-PLOTTED_USERS = 400
-HISTOGRAM_BINS = 24
-SHOWN_DIMENSIONS = 4
 VERSIONS_OF = ("attrcloak", "numpy", "scipy", "scikit-learn", "xgboost-cpu", "xgboost", "implicit", "torch")
 
 
@@ -241,7 +239,8 @@ def _measure(
         )
     utility = evaluate(lambda rows: recommender.score(table.vectors[rows]), split, people=people, seed=seed)
     ratio = utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0)
-    pictures = _pictures(table, people, None if original is None else original.pictures)
+    before = None if original is None else original.pictures["histograms"]
+    pictures = {"projection": projections(table, people), "histograms": histograms(table, people, before)}
     verdict = judge(report, people.names, method=None if result is None else result.method)
     return Measured(report, utility, ratio, verdict, result, pictures)
 
@@ -288,83 +287,3 @@ def _unlearning(result: UnlearningResult) -> dict[str, Any]:
         "users_moved": int(result.moved.sum()),
         "trace": [asdict(step) for step in result.trace],
     }
-
-
-def _pictures(table: EmbeddingTable, people: UserAttributes, original: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the report draws: users by class along the directions that separate classes best, and per-dimension shapes.
-
-    The dimensions are those in which the two largest classes of the original differ most, the same in every table.
-
-    Only coordinates along two directions and histogram counts leave here, never vectors or ids.
-    """
-    vectors = table.free
-    rng = np.random.default_rng(0)
-    drawn: dict[str, Any] = {"projection": {}, "histograms": {}}
-    for name in people.names:
-        attribute = people[name]
-        shown = rng.permutation(np.flatnonzero(attribute.known))[:PLOTTED_USERS]
-        plane = _separating_plane(vectors, attribute.codes, len(attribute.classes))
-        points = (vectors[shown] - vectors.mean(axis=0)) @ plane
-        drawn["projection"][name] = {
-            "classes": list(attribute.classes),
-            "codes": attribute.codes[shown].tolist(),
-            "points": np.round(points, 4).tolist(),
-        }
-        largest = np.argsort(-attribute.counts)[:2]
-        apart = _standardised_gap(vectors, attribute.codes, largest)
-        shapes = []
-        dimensions = (
-            np.argsort(-apart, kind="stable")[:SHOWN_DIMENSIONS].tolist()
-            if original is None
-            else [shape["dimension"] for shape in original["histograms"][name]]
-        )
-        for dimension in dimensions:
-            low, high = np.percentile(vectors[:, dimension], [0.5, 99.5])
-            edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
-            shapes.append(
-                {
-                    "dimension": dimension,
-                    "edges": np.round(edges, 4).tolist(),
-                    "density": {
-                        attribute.classes[k]: _density(vectors[attribute.codes == k, dimension], edges) for k in largest
-                    },
-                    "mean": {
-                        attribute.classes[k]: float(vectors[attribute.codes == k, dimension].mean()) for k in largest
-                    },
-                    "std": {
-                        attribute.classes[k]: float(vectors[attribute.codes == k, dimension].std()) for k in largest
-                    },
-                }
-            )
-        drawn["histograms"][name] = shapes
-    return drawn
-
-
-def _separating_plane(vectors: NDArray[np.float64], codes: NDArray[np.int32], classes: int) -> NDArray[np.float64]:
-    """(d, 2) the two whitened directions along which class means differ most, filled up with the widest of the rest."""
-    known = codes >= 0
-    centred = vectors[known] - vectors[known].mean(axis=0)
-    values, directions = np.linalg.eigh(centred.T @ centred / len(centred) + 1e-9 * np.eye(vectors.shape[1]))
-    whiten = directions / np.sqrt(np.maximum(values, 1e-12 * values[-1]))
-    white = centred @ whiten
-    means = np.stack([white[codes[known] == k].mean(axis=0) for k in range(classes) if (codes[known] == k).any()])
-    weights = np.sqrt([(codes[known] == k).sum() for k in range(classes) if (codes[known] == k).any()])
-    _, strength, axes = np.linalg.svd(means * weights[:, None], full_matrices=False)
-    chosen = axes[: min(2, int((strength > 1e-9).sum()))]
-    if len(chosen) < 2:
-        rest = np.eye(vectors.shape[1])[::-1] - (np.eye(vectors.shape[1])[::-1] @ chosen.T) @ chosen
-        chosen = np.concatenate([chosen, rest[: 2 - len(chosen)]])
-    return np.asarray(whiten @ chosen.T)
-
-
-def _standardised_gap(
-    vectors: NDArray[np.float64], codes: NDArray[np.int32], pair: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    one, other = (vectors[codes == k] for k in pair[:2]) if len(pair) > 1 else (vectors, vectors)
-    return np.asarray(np.abs(one.mean(axis=0) - other.mean(axis=0)) / np.maximum(vectors.std(axis=0), 1e-12))
-
-
-def _density(values: NDArray[np.float64], edges: NDArray[np.float64]) -> list[float]:
-    counts, _ = np.histogram(values, edges)
-    shares: list[float] = np.round(counts / max(counts.sum(), 1), 5).tolist()
-    return shares

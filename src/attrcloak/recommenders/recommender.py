@@ -1,17 +1,22 @@
 """A trained recommender: user vectors, item vectors, and its own loss as a function of the user vectors."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.ids import Ids
 from attrcloak.data.interactions import Interactions
-from attrcloak.errors import InvalidInput
+from attrcloak.errors import InvalidInput, UnreadableFile
 from attrcloak.recommenders.negatives import Seen
+from attrcloak.whole_file import replacing
 
+SCHEMA = "attrcloak/recommender/1"
 TRIPLES_PER_USER = 5
 
 
@@ -49,6 +54,68 @@ class Recommender:
         """(m, I) scores of all items for (m, d) user vectors, frozen columns included."""
         scores: NDArray[np.float32] = np.asarray(user_vectors, dtype=np.float32) @ self.items.T
         return scores
+
+    def save(self, path: Path) -> None:
+        """Write vectors, settings and history as a safetensors file, whole or not at all; ids are not in it."""
+        from safetensors.numpy import save_file
+
+        described = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "represents": self.users.represents,
+            "frozen_columns": list(self.users.frozen_columns),
+            "scoring": self.users.scoring,
+            "settings": dict(self.settings),
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "history": list(self.history),
+            "fingerprint": self.users.fingerprint(),
+        }
+        tensors = {"users": np.ascontiguousarray(self.users.vectors), "items": np.ascontiguousarray(self.items)}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={"attrcloak": json.dumps(described)})
+
+    @classmethod
+    def load(cls, path: Path, ids: Ids) -> "Recommender":
+        """Read what ``save`` wrote.
+
+        Args:
+            path: the file.
+            ids: of the users, in the order of the split it was trained on.
+
+        Raises:
+            UnreadableFile: not such a file.
+            InvalidInput: it was trained on other users, or on the same in another order.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                described = json.loads((file.metadata() or {}).get("attrcloak", "{}"))
+                if described.get("schema") != SCHEMA:
+                    found = described.get("schema")
+                    raise UnreadableFile(f"{path} is not a recommender ({SCHEMA}); its schema is {found!r}")
+                users, items = file.get_tensor("users"), file.get_tensor("items")
+        except (OSError, SafetensorError, ValueError) as error:
+            raise UnreadableFile(f"{path} cannot be read as a recommender: {error}") from error
+        table = EmbeddingTable(
+            ids,
+            users,
+            represents=described["represents"],
+            frozen_columns=tuple(described["frozen_columns"]),
+            scoring=described["scoring"],
+        )
+        if described["fingerprint"] != table.fingerprint():
+            raise InvalidInput(f"{path} was trained on other users than these {len(ids)}, or the file was changed")
+        return cls(
+            described["name"],
+            table,
+            items,
+            described["settings"],
+            described["seed"],
+            described["seconds"],
+            tuple(described["history"]),
+        )
 
     def loss(self, train: Interactions, batch: int | None = None) -> "BPRLoss":
         """The BPR loss of the user vectors on ``train``, items frozen: what AttrCloak-DD weighs leakage against.

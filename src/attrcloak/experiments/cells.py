@@ -1,0 +1,292 @@
+"""The cells of an experiment: one data set, recommender, method, protocol and seed each, measured once and kept."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from attrcloak.auditing import PAPER, SOUND, AuditReport, audit
+from attrcloak.comparison import versions
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.datasets import Dataset
+from attrcloak.data.interactions import Split
+from attrcloak.errors import InvalidInput
+from attrcloak.evaluation import UtilityReport, evaluate
+from attrcloak.experiments.plan import Plan, Variant
+from attrcloak.pictures import histograms
+from attrcloak.recommenders import train
+from attrcloak.recommenders.protected import PROTECTED, protected_class
+from attrcloak.recommenders.recommender import Recommender
+from attrcloak.unlearning import METHODS
+from attrcloak.unlearning.method import UnlearningResult
+from attrcloak.unlearning.method import run as run_method
+from attrcloak.whole_file import replacing
+
+SCHEMA = "attrcloak/cell/1"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one measurement is of.
+
+    Attributes:
+        dataset: name.
+        protocol: "paper" or "sound".
+        backbone: recommender and settings.
+        method: method or protection and settings.
+        attributes: unlearned together; empty for all of the data set.
+        attackers: names.
+        seed: of split, model, key and attackers.
+    """
+
+    dataset: str
+    protocol: str
+    backbone: Variant
+    method: Variant
+    attributes: tuple[str, ...]
+    attackers: tuple[str, ...]
+    seed: int
+
+    @property
+    def model(self) -> str:
+        """File name of the trained recommender, the same for all cells that share it."""
+        return self._named(self.backbone.name, [asdict(self.backbone)["settings"]])
+
+    @property
+    def file(self) -> str:
+        """File name of the measurement: readable, and other when anything that can change it is."""
+        settings = [dict(self.backbone.settings), dict(self.method.settings), self.attributes, self.attackers]
+        return self._named(f"{self.backbone.name}-{self.method.name}", settings)
+
+    def _named(self, what: str, settings: Sequence[Any]) -> str:
+        text = json.dumps([SCHEMA, settings], sort_keys=True, default=list)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"{self.dataset}-{self.protocol}-{what}-s{self.seed}-{digest}"
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What a cell came to, in plain values.
+
+    Attributes:
+        cell: what it is of.
+        attacks: one entry an attribute and attacker, as in an audit report, on the vectors.
+        utility: "protocol", the four metrics and their "ci" over users.
+        seconds: of the method; of the whole training for protections; 0 for the original.
+        training_seconds: of the recommender without any protection.
+        details: stop reason, steps, objective, relative move, what a protection spent, and versions.
+        shapes: histograms of single dimensions by class.
+    """
+
+    cell: Cell
+    attacks: tuple[Mapping[str, Any], ...]
+    utility: Mapping[str, Any]
+    seconds: float
+    training_seconds: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Measurement":
+        """What ``to_json`` was made from.
+
+        Raises:
+            InvalidInput: another schema.
+        """
+        if content.get("schema") != SCHEMA:
+            raise InvalidInput(f"the schema is {content.get('schema')!r}, expected {SCHEMA!r}")
+        values = {name: value for name, value in content.items() if name != "schema"}
+        cell = dict(values.pop("cell"))
+        cell.update({name: Variant(**cell[name]) for name in ("backbone", "method")})
+        cell.update({name: tuple(cell[name]) for name in ("attributes", "attackers")})
+        return cls(Cell(**cell), tuple(values.pop("attacks")), **values)
+
+
+def cells_of(plan: Plan, dataset: str) -> Iterator[Cell]:
+    """Every cell of a data set; those that share a recommender follow one another."""
+    for protocol in plan.protocols:
+        for backbone in plan.variants_of(plan.backbones, protocol):
+            for seed in range(plan.seeds):
+                for method in plan.variants_of(plan.methods, protocol):
+                    yield Cell(dataset, protocol, backbone, method, plan.attributes, plan.attackers, seed)
+
+
+def run(plan: Plan, dataset: Dataset, folder: Path, progress: Progress | None = None) -> list[Measurement]:
+    """Measure the cells of a plan on one data set, or take them from where an earlier run left them.
+
+    Args:
+        plan: what to run.
+        dataset: interactions and people.
+        folder: where measurements ("cells") and trained recommenders ("models") are kept. Interrupt the run and start
+            it again with the same folder: finished cells are read, the others measured.
+        progress: called with (stage, done, total).
+    """
+    cells = list(cells_of(plan, dataset.name))
+    say = progress or (lambda stage, done, total: None)
+    found = []
+    for done, cell in enumerate(cells):
+        say(f"{plan.table or 'experiment'} on {dataset.name}", done, len(cells))
+        path = folder / "cells" / f"{cell.file}.json"
+        if path.is_file():
+            found.append(_kept(path))
+            continue
+        measurement = measure(cell, dataset, folder / "models", progress)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(measurement.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        found.append(_kept(path))
+    say(f"{plan.table or 'experiment'} on {dataset.name}", len(cells), len(cells))
+    return found
+
+
+def measure(cell: Cell, dataset: Dataset, models: Path, progress: Progress | None = None) -> Measurement:
+    """Train or load the recommender of a cell, run its method, attack and evaluate the result.
+
+    Keys of null draws come from the seed here, so that a number can be had again. A release draws its own.
+    """
+    paper = cell.protocol == "paper"
+    split = dataset.interactions.without_held_out() if paper else dataset.interactions.leave_one_out(cell.seed)
+    people = dataset.people.align(dataset.interactions.users)
+    if cell.attributes:
+        people = people.select(cell.attributes)
+    original = _trained(cell, split, models, progress)
+    began = time.perf_counter()
+    recommender, result = _protected(cell, original, split, people, progress)
+    seconds = time.perf_counter() - began
+    table = recommender.users if result is None else result.table
+    protocol = PAPER if paper else replace(SOUND, known=(0.8,), seeds=1)
+    report = audit(
+        table,
+        people,
+        protocol=protocol,
+        attackers=cell.attackers,
+        min_users=2 if paper else 20,
+        seed=cell.seed,
+        progress=progress,
+    )
+    utility = evaluate(
+        lambda rows: recommender.score(table.vectors[rows]),
+        split,
+        protocol="paper" if paper else "leave-one-out",
+        seed=cell.seed,
+    )
+    return Measurement(
+        cell=cell,
+        attacks=_plain_attacks(report),
+        utility=_plain_utility(utility),
+        seconds=0.0 if cell.method.name == "original" else seconds,
+        training_seconds=original.seconds,
+        details={
+            "unlearning": _plain_result(result),
+            "protection": dict(recommender.settings.get("protection", {})),
+            "represents": table.represents,
+            "dimensions": table.dim,
+            "notes": list(report.notes),
+            "versions": versions(),
+        },
+        shapes=histograms(table, people, histograms(original.users, people)),
+    )
+
+
+def _trained(cell: Cell, split: Split, models: Path, progress: Progress | None) -> Recommender:
+    path = models / f"{cell.model}.safetensors"
+    if path.is_file():
+        return Recommender.load(path, split.train.users)
+    models.mkdir(parents=True, exist_ok=True)
+    checkpoint = models / f"{cell.model}.checkpoint"
+    recommender = train(
+        cell.backbone.name,
+        split,
+        seed=cell.seed,
+        settings=cell.backbone.settings,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+    recommender.save(path)
+    checkpoint.unlink(missing_ok=True)
+    return recommender
+
+
+def _protected(
+    cell: Cell, original: Recommender, split: Split, people: UserAttributes, progress: Progress | None
+) -> tuple[Recommender, UnlearningResult | None]:
+    """The recommender that is served, and what was done to its user vectors after training."""
+    name, settings = cell.method.name, cell.method.settings
+    if name == "original":
+        return original, None
+    if name in PROTECTED:
+        protection = protected_class(name)(**settings)
+        trained: Recommender = protection.fit(
+            cell.backbone.name,
+            split,
+            people,
+            settings=cell.backbone.settings,
+            seed=cell.seed,
+            progress=progress,
+        )
+        return trained, None
+    key = hashlib.sha256(f"attrcloak experiment {cell.seed}".encode()).digest()
+    result = run_method(
+        METHODS[name](**settings),
+        original.users,
+        people,
+        key=key,
+        seed=cell.seed,
+        recommendation=original.loss(split.train),
+        progress=progress,
+    )
+    return original, result
+
+
+def _kept(path: Path) -> Measurement:
+    try:
+        return Measurement.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, InvalidInput) as error:
+        raise InvalidInput(
+            f"{path} is not a measurement of this version ({error}); delete it to measure again"
+        ) from error
+
+
+def _plain_attacks(report: AuditReport) -> tuple[dict[str, Any], ...]:
+    kept = (
+        "attribute",
+        "attacker",
+        "known",
+        "accuracy",
+        "balanced_accuracy",
+        "ci",
+        "adaptive_balanced_accuracy",
+        "auc",
+        "chance",
+        "majority",
+        "sum_of_squares",
+        "users",
+    )
+    entries = [result.to_json() for result in report.results if result.surface == "vectors"]
+    return tuple({name: entry[name] for name in kept} for entry in entries)
+
+
+def _plain_utility(report: UtilityReport) -> dict[str, Any]:
+    content = report.to_json()
+    return {name: content[name] for name in ("protocol", "users", *report.values, "ci")}
+
+
+def _plain_result(result: UnlearningResult | None) -> dict[str, Any]:
+    if result is None:
+        return {}
+    return {
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "objective": {"before": result.objective_before, "after": result.objective_after},
+        "relative_move": result.relative_move,
+        "scaling": result.scaling,
+    }

@@ -1,0 +1,206 @@
+"""What an experiment runs, read from TOML and checked before anything is trained."""
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from attrcloak.attackers import ATTACKERS
+from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
+from attrcloak.recommenders import MODELS, model_class
+from attrcloak.recommenders.protected import PROTECTED, protected_class
+from attrcloak.unlearning import METHODS
+
+Measure = Literal["attacks", "utility", "seconds", "shapes"]
+MEASURES: tuple[Measure, ...] = ("attacks", "utility", "seconds", "shapes")
+PROTOCOLS = ("paper", "sound")
+METHOD_NAMES = ("original", *METHODS, *PROTECTED)
+TABLES = ("table1", "table2", "table4", "table5", "table6", "table7", "fig4", "fig5", "fig6")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recommender or a method at one point of its grid.
+
+    Attributes:
+        name: of the recommender or method.
+        settings: fields to set; the rest keep their defaults.
+        label: the settings that vary, such as "factors=64"; empty where none does.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A grid. See ``experiments/`` for one a table of the paper.
+
+    Attributes:
+        title: what the table or figure shows.
+        table: name of the published table the numbers are put beside; empty for an experiment of one's own.
+        measures: what is tabled: attacks, utility, seconds, shapes (histograms of single dimensions).
+        metrics: utility metrics and attack metrics tabled; empty takes all of the protocol.
+        datasets: names that ``load_dataset`` knows.
+        backbones: recommenders.
+        methods: names of methods and protections, "original" for none.
+        attackers: names among ``ATTACKERS``.
+        protocols: "paper" (trained on all interactions, train-fit utility, one 20/80 split, plain accuracy) and
+            "sound" (leave-one-out, 80 % of labels known, balanced accuracy).
+        seeds: redraws of split, model, key and attackers: 0, 1, ...
+        attributes: which to unlearn together; all of the data set where empty.
+        settings: by "both", "paper" or "sound", then by recommender or method: fields to set.
+        grid: by recommender or method, then by field: values to try, one variant each.
+        quick: what changes for a short run: any field of this class but ``quick``, merged into it.
+    """
+
+    title: str
+    table: str = ""
+    measures: tuple[Measure, ...] = ("attacks", "utility", "seconds")
+    metrics: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ("ml-100k",)
+    backbones: tuple[str, ...] = ("als",)
+    methods: tuple[str, ...] = ("original", "attrcloak-df", "calibrated")
+    attackers: tuple[str, ...] = ("xgboost", "mlp", "random")
+    protocols: tuple[str, ...] = ("paper", "sound")
+    seeds: int = 3
+    attributes: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    grid: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    quick: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in ("measures", "metrics", "datasets", "backbones", "methods", "attackers", "protocols", "attributes"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(entry, str) for entry in value):
+                problems.append(f"{name} is {value!r}, expected a list of names")
+            else:
+                object.__setattr__(self, name, tuple(value))
+        if not isinstance(self.seeds, int) or self.seeds < 1:
+            problems.append(f"seeds is {self.seeds!r}, expected a whole number of at least 1")
+        if problems:
+            raise InvalidInput(problems)
+        choices: dict[str, Sequence[str]] = {
+            "measures": MEASURES,
+            "backbones": MODELS,
+            "methods": METHOD_NAMES,
+            "attackers": tuple(ATTACKERS),
+            "protocols": PROTOCOLS,
+        }
+        for name, known in choices.items():
+            problems += [_unknown(f"{name}: no", entry, known) for entry in getattr(self, name) if entry not in known]
+            if not getattr(self, name):
+                problems.append(f"{name} is empty")
+        if not self.datasets:
+            problems.append("datasets is empty")
+        problems += [
+            _unknown("settings for", scope, ("both", *PROTOCOLS))
+            for scope in self.settings
+            if scope not in ("both", *PROTOCOLS)
+        ]
+        if not problems:
+            problems += self._settings_that_do_not_exist()
+        if problems:
+            raise InvalidInput(problems)
+
+    def quickened(self) -> "Plan":
+        """The short run of this plan."""
+        changes: dict[str, Any] = {}
+        for name, value in self.quick.items():
+            if name == "settings":
+                merged = {scope: {n: dict(v) for n, v in of.items()} for scope, of in self.settings.items()}
+                for scope, of in value.items():
+                    for entry, chosen in of.items():
+                        merged.setdefault(scope, {}).setdefault(entry, {}).update(chosen)
+                value = merged
+            changes[name] = value
+        return _built({**{f.name: getattr(self, f.name) for f in fields(self)}, **changes, "quick": {}}, self.title)
+
+    def narrowed(self, **chosen: Sequence[str] | int | None) -> "Plan":
+        """The same plan with some fields replaced; None leaves one as it is."""
+        return replace(self, **{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+
+    def variants_of(self, names: Sequence[str], protocol: str) -> list[Variant]:
+        """All variants of several recommenders or methods under a protocol."""
+        return [variant for name in names for variant in self.variants(name, protocol)]
+
+    def variants(self, name: str, protocol: str) -> list[Variant]:
+        """Every point of the grid of a recommender or method under a protocol, in the order of the file."""
+        fixed: dict[str, Any] = {}
+        for scope in ("both", protocol):
+            fixed.update(self.settings.get(scope, {}).get(name, {}))
+        axes = self.grid.get(name, {})
+        found = []
+        for values in product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
+            label = ", ".join(f"{key}={value}" for key, value in point.items())
+            found.append(Variant(name, {**fixed, **point}, label))
+        return found
+
+    def _settings_that_do_not_exist(self) -> list[str]:
+        named: list[tuple[str, Iterable[str]]] = [(name, axes) for name, axes in self.grid.items()]
+        named += [(name, of) for scope in self.settings.values() for name, of in scope.items()]
+        problems = []
+        for name, keys in named:
+            if name not in (*MODELS, *METHOD_NAMES[1:]):
+                problems.append(_unknown("settings for", name, (*MODELS, *METHOD_NAMES[1:])))
+                continue
+            known = [f.name for f in fields(settings_class(name))]
+            problems += [_unknown(f"{name} has no setting", key, known) for key in keys if key not in known]
+        return problems
+
+
+def settings_class(name: str) -> type[Any]:
+    """The class whose fields are the settings of a recommender, method or protection."""
+    if name in METHODS:
+        return METHODS[name]
+    return protected_class(name) if name in PROTECTED else model_class(name)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read and check a plan.
+
+    Raises:
+        UnreadableFile: the file is missing or not TOML.
+        InvalidInput: a field, name or setting that does not exist; all of them in one error.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnreadableFile(f"{path} cannot be read as TOML: {error}") from error
+    return _built(content, str(path))
+
+
+def plan_of_table(name: str) -> Plan:
+    """The plan that comes with this package for a table or figure of the paper."""
+    if name not in TABLES:
+        near = get_close_matches(name, TABLES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InvalidSettings(f"there is no table {name!r}{hint} There are: {', '.join(TABLES)}")
+    shipped = Path(str(files("attrcloak.experiments"))) / "plans"
+    in_checkout = Path(__file__).resolve().parents[3] / "experiments"
+    return read_plan((shipped if shipped.is_dir() else in_checkout) / f"{name}.toml")
+
+
+def _built(content: Mapping[str, Any], where: str) -> Plan:
+    known = [f.name for f in fields(Plan)]
+    problems = [_unknown(f"{where}: no field", name, known) for name in content if name not in known]
+    if "title" not in content:
+        problems.append(f"{where}: title is missing")
+    if problems:
+        raise InvalidInput(problems)
+    try:
+        return Plan(**content)
+    except InvalidInput as error:
+        raise InvalidInput([f"{where}: {problem}" for problem in error.problems]) from error
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"{what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}")

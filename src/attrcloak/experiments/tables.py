@@ -1,0 +1,171 @@
+"""From measurements to the rows of a table: means over seeds, intervals, and the published numbers beside them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from attrcloak.experiments.cells import Measurement
+from attrcloak.experiments.plan import Plan
+from attrcloak.experiments.published import published
+
+SCHEMA = "attrcloak/table/1"
+UTILITY_METRICS = ("ndcg@5", "ndcg@10", "hr@5", "hr@10")
+ATTACK_METRICS = {"paper": ("accuracy",), "sound": ("balanced_accuracy", "adaptive_balanced_accuracy")}
+"""What is quoted by default from an attack under each protocol."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One number.
+
+    Attributes:
+        dataset: of the cells.
+        backbone: recommender.
+        method: method or protection, "original" for none.
+        setting: what varies, of the recommender or the method, such as "weight=0.2"; empty where nothing does.
+        attacker: empty for utility, seconds and shapes. "majority" and "proportional" are controls: always the
+            largest class, and guessing by class shares.
+        attribute: empty where the number is of no attribute.
+        metric: such as "accuracy", "ndcg@10", "seconds", "share of training".
+        value: mean over the seeds.
+        ci: 95 % interval. With two seeds or more, Student's over seeds (model, split, key and attackers drawn anew);
+            with one, over users; None for a single time.
+        seeds: number of seeds.
+        published: the paper's number, None where it prints none.
+    """
+
+    dataset: str
+    backbone: str
+    method: str
+    setting: str
+    attacker: str
+    attribute: str
+    metric: str
+    value: float
+    ci: tuple[float, float] | None
+    seeds: int
+    published: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**asdict(self), "ci": None if self.ci is None else list(self.ci)}
+
+
+def rows_of(plan: Plan, measurements: Iterable[Measurement], protocol: str) -> list[Row]:
+    """The rows of one protocol, in the order of the plan's grid.
+
+    Args:
+        plan: says what is tabled, and beside which published table.
+        measurements: of any cells; those of other protocols are passed over.
+        protocol: "paper" or "sound".
+    """
+    groups: dict[tuple[str, str, str, str], list[Measurement]] = {}
+    for measurement in measurements:
+        cell = measurement.cell
+        if cell.protocol == protocol:
+            setting = ", ".join(label for label in (cell.backbone.label, cell.method.label) if label)
+            groups.setdefault((cell.dataset, cell.backbone.name, cell.method.name, setting), []).append(measurement)
+    rows = []
+    for (dataset, backbone, method, setting), found in groups.items():
+        for attacker, attribute, metric, values, single in _numbers(plan, found, protocol):
+            rows.append(
+                Row(
+                    dataset=dataset,
+                    backbone=backbone,
+                    method=method,
+                    setting=setting,
+                    attacker=attacker,
+                    attribute=attribute,
+                    metric=metric,
+                    value=float(np.mean(values)),
+                    ci=interval(values) if len(values) > 1 else single,
+                    seeds=len(values),
+                    published=None
+                    if protocol != "paper" or setting
+                    else published(plan.table, dataset, backbone, method, attacker, attribute, metric),
+                )
+            )
+    return rows
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of independent redraws, by Student's t."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+_Number = tuple[str, str, str, Sequence[float], tuple[float, float] | None]
+
+
+def _numbers(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterator[_Number]:
+    """(attacker, attribute, metric, value of every seed, interval of a single seed)."""
+    if "attacks" in plan.measures:
+        yield from _attacks(plan, found, protocol)
+    if "utility" in plan.measures:
+        for metric in [m for m in UTILITY_METRICS if not plan.metrics or m in plan.metrics]:
+            low, high = found[0].utility["ci"][metric]
+            yield "", "", metric, [m.utility[metric] for m in found], (low, high)
+    if "seconds" in plan.measures and found[0].cell.method.name != "original":
+        yield "", "", "seconds", [m.seconds for m in found], None
+        yield "", "", "share of training", [m.seconds / m.training_seconds for m in found], None
+    elif "seconds" in plan.measures:
+        yield "", "", "seconds", [m.training_seconds for m in found], None
+    if "shapes" in plan.measures:
+        yield from _shapes(found)
+
+
+def _attacks(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterator[_Number]:
+    metrics = [m for m in ATTACK_METRICS[protocol] if not plan.metrics or m in plan.metrics or protocol == "sound"]
+    entries = [{(e["attacker"], e["attribute"], e["known"]): e for e in m.attacks} for m in found]
+    for attacker, attribute, known in entries[0]:
+        of_seeds = [entry[attacker, attribute, known] for entry in entries if (attacker, attribute, known) in entry]
+        # The equations are solved for several shares of known labels; every other attacker knows one.
+        shares = {k for a, b, k in entries[0] if (a, b) == (attacker, attribute)}
+        name = attacker if len(shares) == 1 else f"{attacker} ({known:.0%} known)"
+        for metric in metrics:
+            single: tuple[float, float] | None = None
+            if metric == "accuracy":
+                single = _binomial(of_seeds[0])
+            elif metric == "balanced_accuracy":
+                single = (of_seeds[0]["ci"][0], of_seeds[0]["ci"][1])
+            yield name, attribute, metric, [e[metric] for e in of_seeds], single
+    if found[0].cell.method.name == "original" and protocol == "paper":
+        controls = {e["attribute"]: e for e in found[0].attacks}
+        for attribute, entry in controls.items():
+            yield "majority", attribute, "accuracy", [entry["majority"]], None
+            yield "proportional", attribute, "accuracy", [entry["sum_of_squares"]], None
+
+
+def _binomial(entry: Mapping[str, Any]) -> tuple[float, float]:
+    half = 1.96 * float(np.sqrt(entry["accuracy"] * (1 - entry["accuracy"]) / entry["users"]))
+    return entry["accuracy"] - half, entry["accuracy"] + half
+
+
+def _shapes(found: Sequence[Measurement]) -> Iterator[_Number]:
+    """How far apart the two largest classes are along the dimensions shown, in their common deviations."""
+    for attribute, shapes in found[0].shapes.items():
+        for place in range(len(shapes)):
+            drawn = [m.shapes[attribute][place] for m in found]
+            yield "", attribute, f"gap of means, place {place + 1}", [_gap(shape) for shape in drawn], None
+
+
+def _gap(shape: Mapping[str, Any]) -> float:
+    (a, b), spreads = shape["mean"].values(), list(shape["std"].values())
+    return float(abs(a - b) / max(float(np.sqrt(np.mean(np.square(spreads)))), 1e-12))
+
+
+def table_json(plan: Plan, rows: Sequence[Row], protocol: str) -> dict[str, Any]:
+    """The content of a table's JSON file."""
+    return {
+        "schema": SCHEMA,
+        "title": plan.title,
+        "table": plan.table,
+        "protocol": protocol,
+        "seeds": plan.seeds,
+        "interval": "Student's t over seeds; over users with one seed",
+        "rows": [row.to_json() for row in rows],
+    }
