@@ -33,9 +33,8 @@ class LightGCN(TrainingSettings):
     name: ClassVar[str] = "lightgcn"
     represents: ClassVar[str] = "LightGCN pooled user vector"
 
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-2
     weight_decay: float = 1e-4
-    batch: int = 8192
     layers: int = 3
 
     def __post_init__(self) -> None:
