@@ -13,7 +13,7 @@ from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidSettings
 from attrcloak.recommenders.recommender import Recommender
 
-PROTECTED: tuple[str, ...] = ("rap",)
+PROTECTED: tuple[str, ...] = ("rap", "blurme", "ldp-sh", "receraser")
 
 __all__ = ["PROTECTED", "ProtectedModel", "protected_class"]
 
@@ -63,6 +63,18 @@ def protected_class(name: str) -> type[Any]:
             from attrcloak.recommenders.protected.rap import RAP
 
             return RAP
+        case "blurme":
+            from attrcloak.recommenders.protected.blurme import BlurMe
+
+            return BlurMe
+        case "ldp-sh":
+            from attrcloak.recommenders.protected.ldp_sh import LDPSH
+
+            return LDPSH
+        case "receraser":
+            from attrcloak.recommenders.protected.receraser import RecEraser
+
+            return RecEraser
         case _:
             near = difflib.get_close_matches(name, PROTECTED, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
