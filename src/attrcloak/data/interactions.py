@@ -138,7 +138,7 @@ class Interactions:
             valid[chosen_users] = rest[first]
             held_out[rest[first]] = True
         return Split(
-            train=self._keep(~held_out),
+            train=self.keep(~held_out),
             test_items=np.where(test >= 0, self.item_rows[test], NO_ITEM).astype(np.int32),
             validation_items=np.where(valid >= 0, self.item_rows[valid], NO_ITEM).astype(np.int32),
             seed=seed,
@@ -152,14 +152,15 @@ class Interactions:
         nothing = np.full(len(self.users), NO_ITEM, dtype=np.int32)
         return Split(train=self, test_items=nothing, validation_items=nothing, seed=0)
 
-    def _keep(self, keep: NDArray[np.bool_]) -> "Interactions":
+    def keep(self, chosen: NDArray[np.bool_]) -> "Interactions":
+        """The chosen interactions over all users and items, so rows mean the same; without ``last_item``."""
         return Interactions(
             users=self.users,
             items=self.items,
-            user_rows=self.user_rows[keep],
-            item_rows=self.item_rows[keep],
-            times=None if self.times is None else self.times[keep],
-            ratings=None if self.ratings is None else self.ratings[keep],
+            user_rows=self.user_rows[chosen],
+            item_rows=self.item_rows[chosen],
+            times=None if self.times is None else self.times[chosen],
+            ratings=None if self.ratings is None else self.ratings[chosen],
         )
 
 

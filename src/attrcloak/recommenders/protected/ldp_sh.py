@@ -34,7 +34,8 @@ class LDPSH:
 
     Not trained on: the reports of the succinct histogram itself (``report``, ``decoded``). They estimate how popular
     an item is among many users. For one user the estimate of a bit has a standard deviation of
-    sqrt(n) (e^epsilon + 1) / (e^epsilon - 1), more than n times the variance of the bit, so no profile can be rebuilt.
+    sqrt(n) (e^epsilon + 1) / (e^epsilon - 1) for a profile of n items, or 10 and more for a bit of 0 or 1 and a hundred
+    items, so no profile can be rebuilt.
 
     Users who asked for no attribute keep their profile. Test items are treated like any other item outside the
     profile. Validation items stay as they are: with models that stop early they are used unprotected, to stop.

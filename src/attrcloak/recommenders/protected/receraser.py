@@ -235,7 +235,7 @@ class ShardedModel:
         touched = np.unique(self.shard_of[gone]).tolist()
         model = replace(
             self,
-            split=replace(self.split, train=_only(remembered, ~gone)),
+            split=replace(self.split, train=remembered.keep(~gone)),
             shard_of=self.shard_of[~gone],
             forgotten=self.forgotten + int(gone.sum()),
             retrained=self.retrained + len(touched),
@@ -250,7 +250,7 @@ class ShardedModel:
             if not inside.any():
                 models[shard] = None
                 continue
-            interactions = _only(self.split.train, inside)
+            interactions = self.split.train.keep(inside)
             # Only users of the shard say when its sub-model stops.
             here = np.isin(np.arange(len(interactions.users)), interactions.user_rows)
             own = replace(
@@ -348,16 +348,6 @@ def balanced_assignment(distances: NDArray[np.float64], capacity: int) -> NDArra
 def _squared_distances(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
     squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
     return np.asarray(squares - 2 * points @ centres.T, dtype=np.float64)
-
-
-def _only(interactions: Interactions, keep: NDArray[np.bool_]) -> Interactions:
-    return replace(
-        interactions,
-        user_rows=interactions.user_rows[keep],
-        item_rows=interactions.item_rows[keep],
-        times=None if interactions.times is None else interactions.times[keep],
-        ratings=None if interactions.ratings is None else interactions.ratings[keep],
-    )
 
 
 def _named(place: str, progress: Progress) -> Progress:
