@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from attrcloak.release import Release, apply_eraser, plan, undo, unlearn
     from attrcloak.reporting import write_report
     from attrcloak.transformer import EraserTransformer, as_transformer
-    from attrcloak.unlearning import LEACE, AttrCloakDD, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, MeanRemoval
+    from attrcloak.unlearning import (
+        D2DR,
+        LEACE,
+        PAU,
+        U2UR,
+        AttrCloakDD,
+        AttrCloakDF,
+        Barycentre,
+        Calibrated,
+        GaussianNoise,
+        MeanRemoval,
+    )
 
 __version__ = "0.1.0"
 
@@ -49,9 +60,12 @@ _HOME = {
     "AttrCloakDF": "attrcloak.unlearning",
     "Barycentre": "attrcloak.unlearning",
     "Calibrated": "attrcloak.unlearning",
+    "D2DR": "attrcloak.unlearning",
     "GaussianNoise": "attrcloak.unlearning",
     "LEACE": "attrcloak.unlearning",
     "MeanRemoval": "attrcloak.unlearning",
+    "PAU": "attrcloak.unlearning",
+    "U2UR": "attrcloak.unlearning",
     "Release": "attrcloak.release",
     "apply_eraser": "attrcloak.release",
     "plan": "attrcloak.release",
@@ -69,7 +83,10 @@ _HOME = {
 """Where each public name lives: ``module``, or ``module:name`` where it has another name there."""
 
 __all__ = [
+    "D2DR",
     "LEACE",
+    "PAU",
+    "U2UR",
     "AttrCloakDD",
     "AttrCloakDF",
     "Attribute",

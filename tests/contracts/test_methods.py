@@ -14,7 +14,13 @@ from attrcloak.unlearning.method import Moved
 
 KEY = b"a key that only these tests know"
 ALL = pytest.mark.parametrize("name", METHODS)
-STEPS = {"attrcloak-df": {"steps": 60}, "attrcloak-dd": {"steps": 60}}
+STEPS = {
+    "attrcloak-df": {"steps": 60},
+    "attrcloak-dd": {"steps": 60},
+    "u2u-r": {"steps": 60},
+    "d2d-r": {"steps": 60},
+    "pau": {"steps": 60},
+}
 """Few steps where the number does not matter to the property."""
 
 
@@ -89,9 +95,12 @@ def test_the_same_seed_and_key_give_the_same_result(name):
     assert (first.trace, first.stopped, first.settings) == (again.trace, again.stopped, again.settings)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("noise", "attrcloak-dd")])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("noise", "attrcloak-dd", "d2d-r")])
 def test_the_order_of_rows_does_not_matter(name):
-    """Noise and sampled batches are drawn in the order of the rows; everything else goes by id."""
+    """Noise and sampled batches are drawn in the order of the rows; everything else goes by id.
+
+    D2D-R adds up its pairs in single precision, so its own tests are less strict.
+    """
     table, people = example(dtype=np.float64)
     order = np.random.default_rng(1).permutation(len(table))
     straight = unlearned(name, table, people).table.vectors[order]
@@ -123,7 +132,8 @@ def test_steps_stop_reason_objective_and_seconds_are_reported(name):
     assert result.relative_move > 0
     assert result.objective_before > 0
     assert np.isfinite([result.objective_after, result.relative_move]).all()
-    assert result.objective_after < result.objective_before
+    if name != "u2u-r":  # it pulls classes together and does not care for what it leaves readable
+        assert result.objective_after < result.objective_before
 
 
 @ALL
@@ -152,8 +162,17 @@ CLAIMS = {
     "leace": ("linear",),
     "mean-removal": ("linear",),
     "noise": (),
+    "u2u-r": (),
+    "d2d-r": ("linear", "quadratic"),
+    "pau": (),
 }
-"""Which planted leaks a method claims to lower to chance at its default settings. Noise claims nothing."""
+"""Which planted leaks a method claims to lower to chance at its default settings.
+
+Noise and U2U-R claim nothing. PAU sees neither of these: the two means mirror each other, and it holds class norms.
+"""
+
+FASTER = {"d2d-r": {"batch": 256}}
+"""Settings that change the time more than the result."""
 
 
 def test_every_method_says_what_it_claims():
@@ -168,7 +187,7 @@ def test_a_planted_leak_is_readable_before_and_not_after(name, kind):
     """
     table, people = planted_leak(kind, users=3000, dim=6, strength=2.0, seed=1)
     labels = people["group"].codes
-    result = unlearned(name, table, people, settings={})
+    result = unlearned(name, table, people, settings=FASTER.get(name, {}))
     assert gaussian_attack(table.vectors, labels) > 0.7
     assert abs(gaussian_attack(result.table.vectors, labels) - 0.5) < 0.07
 
@@ -278,6 +297,9 @@ def test_awkward_tables_neither_crash_nor_give_nan_nor_throw_vectors_away(name, 
         "leace",
         "mean-removal",
         "noise",
+        "u2u-r",
+        "d2d-r",
+        "pau",
     ],
 )
 def test_a_constant_column_gives_no_class_away(name):
@@ -290,7 +312,7 @@ def test_a_constant_column_gives_no_class_away(name):
     np.testing.assert_array_equal(after, table.vectors[:, 3])
 
 
-@pytest.mark.parametrize("name", ["attrcloak-df", "barycentre", "mean-removal", "leace"])
+@pytest.mark.parametrize("name", ["attrcloak-df", "barycentre", "mean-removal", "leace", "u2u-r", "d2d-r", "pau"])
 def test_one_class_only_has_nothing_to_hide_and_moves_nothing(name):
     table, people = awkward("one class only")
     result = unlearned(name, table, people)

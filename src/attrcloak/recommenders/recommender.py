@@ -18,6 +18,7 @@ from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/recommender/1"
 TRIPLES_PER_USER = 5
+USERS_PER_CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +178,34 @@ class BPRLoss:
     ) -> tuple[float, NDArray[np.float64]]:
         """Loss and (n, d_free) gradient on one sampled batch of ``batch`` triples."""
         return self.on(user_vectors, *self.seen.triples(rng, self.batch))
+
+    def best_unseen(
+        self, user_vectors: NDArray[np.float64], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Each user's best items among those not in ``seen``, frozen columns included in the score.
+
+        Args:
+            user_vectors: (n, d_free) all users, in the order of the interactions.
+            count: items in a list.
+
+        Returns:
+            (n, count) items, best first, -1 past the last unseen one, and their scores, 0 there.
+        """
+        users, known = np.divmod(self.seen.pairs, self.seen.item_count)
+        length = min(count, len(self.items))
+        items = np.full((len(user_vectors), count), -1, dtype=np.int64)
+        found = np.zeros((len(user_vectors), count))
+        for start in range(0, len(user_vectors), USERS_PER_CHUNK):
+            part = slice(start, start + USERS_PER_CHUNK)
+            scores = user_vectors[part] @ self.items.T + self.frozen_users[part] @ self.frozen_items.T
+            first, last = np.searchsorted(users, [start, start + len(scores)])
+            scores[users[first:last] - start, known[first:last]] = -np.inf
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :length]
+            best_scores = np.take_along_axis(scores, best, axis=1)
+            unseen = np.isfinite(best_scores)
+            items[part, :length] = np.where(unseen, best, -1)
+            found[part, :length] = np.where(unseen, best_scores, 0.0)
+        return items, found
 
     def on(
         self,

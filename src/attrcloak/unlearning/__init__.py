@@ -6,9 +6,11 @@ METHODS is the whole list: adding one is a file, a line here and an entry in the
 from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
 from attrcloak.unlearning.attrcloak_df import AttrCloakDF
 from attrcloak.unlearning.calibrated import Calibrated
+from attrcloak.unlearning.coding_rate import PAU
 from attrcloak.unlearning.concept_erasure import LEACE, Barycentre, MeanRemoval
 from attrcloak.unlearning.method import MomentMethod, RowMethod, Rows, Solution, UnlearningResult, run
 from attrcloak.unlearning.noise import GaussianNoise
+from attrcloak.unlearning.pot_au import D2DR, U2UR
 
 METHODS: dict[str, type[MomentMethod] | type[RowMethod]] = {
     "attrcloak-df": AttrCloakDF,
@@ -18,11 +20,22 @@ METHODS: dict[str, type[MomentMethod] | type[RowMethod]] = {
     "leace": LEACE,
     "mean-removal": MeanRemoval,
     "noise": GaussianNoise,
+    "u2u-r": U2UR,
+    "d2d-r": D2DR,
+    "pau": PAU,
 }
 
+DEMONSTRATED = ("attrcloak-df", "attrcloak-dd", "calibrated", "barycentre", "leace", "mean-removal", "noise")
+"""Methods a comparison runs when none are named: ours, the closed forms and the control, in a few minutes. The
+published rivals are run when they are asked for by name."""
+
 __all__ = [
+    "D2DR",
+    "DEMONSTRATED",
     "LEACE",
     "METHODS",
+    "PAU",
+    "U2UR",
     "AttrCloakDD",
     "AttrCloakDF",
     "Barycentre",

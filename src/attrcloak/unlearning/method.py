@@ -30,6 +30,20 @@ class RecommendationLoss(Protocol):
         ...
 
 
+@runtime_checkable
+class RankingLoss(RecommendationLoss, Protocol):
+    """A recommender's loss that also knows its lists: what it takes to keep the order of recommendations."""
+
+    @property
+    def items(self) -> Matrix:
+        """(I, d_free) item vectors of the free columns."""
+        ...
+
+    def best_unseen(self, user_vectors: Matrix, count: int) -> tuple[NDArray[np.int64], Matrix]:
+        """Each user's best unseen items, best first (n, count), -1 past the last, and their scores (0 there)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of an iterative method.

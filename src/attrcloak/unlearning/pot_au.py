@@ -1,0 +1,380 @@
+"""U2U-R and D2D-R: the losses of post-training attribute unlearning, PoT-AU (Li et al.; ACM MM 2023, TOIS 2024).
+
+Both have every attribute's loss added up, and descend by Adam on the vectors of the users who asked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.errors import InvalidSettings, NotSupported
+from attrcloak.moments.cell_moments import Matrix
+from attrcloak.unlearning.adam import Adam, descend
+from attrcloak.unlearning.method import Moved, Progress, RankingLoss, Rows
+
+Members = Sequence[NDArray[np.int64]]
+"""For each class of an attribute the rows of its users, among those who asked; an array may be empty."""
+
+ROWS_PER_CHUNK = 128
+"""Rows of a pair matrix that are worked on at once, few enough for them to stay in the processor's cache."""
+
+FEWEST = 8
+"""A class too small to put this many users into each block is in every block as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PostTraining:
+    """What U2U-R and D2D-R share: Adam, and what holds vectors back."""
+
+    steps: int = 500
+    learning_rate: float = 0.01
+    relative: bool = True
+    keep: Literal["regularise", "ranking"] = "regularise"
+    regularisation: float = 1e-6
+    ranking_weight: float = 1.0
+    ranking_margin: float = 0.05
+    ranking_length: int = 20
+
+    def __post_init__(self) -> None:
+        if self.keep not in ("regularise", "ranking"):
+            raise InvalidSettings(f"keep is {self.keep!r}, expected 'regularise' or 'ranking'")
+        if self.steps < 1 or self.learning_rate <= 0 or self.ranking_length < 2:
+            raise InvalidSettings("steps and learning_rate must be positive, ranking_length must be at least 2")
+        if min(self.regularisation, self.ranking_weight, self.ranking_margin) < 0:
+            raise InvalidSettings("regularisation, ranking_weight and ranking_margin must not be negative")
+
+    def _descend(
+        self,
+        name: str,
+        rows: Rows,
+        loss: Callable[[Matrix], Matrix],
+        size: float,
+        unit: float,
+        progress: Progress | None,
+    ) -> Moved:
+        """Descend on a loss of the centred vectors in units of ``unit``, of the order of ``size``."""
+        moving = np.flatnonzero(rows.cells.moves)
+        start = rows.vectors[moving]
+        start = (start - start.mean(axis=0)) / unit
+        held = self._held(name, rows, size, unit)
+        return descend(
+            rows,
+            Adam(learning_rate=self.learning_rate),
+            lambda moved: loss(start + moved) + held(moved),
+            name=name,
+            steps=self.steps,
+            unit=unit,
+            progress=progress,
+        )
+
+    def _unit(self, rows: Rows) -> float:
+        if not self.relative:
+            return 1.0
+        asked = rows.vectors[rows.cells.moves]
+        return float(np.sqrt(asked.var(axis=0).mean())) or 1.0
+
+    def _held(self, name: str, rows: Rows, size: float, unit: float) -> Callable[[Matrix], Matrix]:
+        """The gradient of what holds the vectors back, at a move in units of ``unit``."""
+        if self.keep == "regularise":
+            return lambda moved: 2 * self.regularisation * moved
+        if not isinstance(rows.recommendation, RankingLoss):
+            raise NotSupported(
+                f"{name} with keep='ranking' needs interactions and the recommender's items; "
+                "without them use keep='regularise'"
+            )
+        kept = RankingHinge.of(rows, rows.recommendation, self.ranking_length, self.ranking_margin)
+        weight = self.ranking_weight * size * unit / max(len(kept.before), 1)
+        return lambda moved: weight * kept.gradient(unit * moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class U2UR(_PostTraining):
+    """User-to-user regularisation: pull every two users of different classes together.
+
+    L = sum over pairs of users in different classes of ||x_i - x_j||^2, added up over the attributes, plus
+    ``regularisation`` * ||X' - X||^2, by Adam. In O(users x dimensions) an attribute: a user of class k is pulled to
+    the mean of the other classes, so no pair is ever formed.
+
+    Users end up near the mean of the *other* classes, each class in a cloud of its own size and shape, all of it far
+    smaller than the table was. An attacker who takes the coordinates as they come sees nothing in it; trees, and any
+    attacker who standardises, read the classes nearly without error. It is here because it is compared with, and is
+    not a protection.
+
+    Attributes:
+        steps: most steps of Adam, each on all users.
+        learning_rate: of Adam; about how far a coordinate moves in a step.
+        relative: whether ``learning_rate`` and the losses are in units of the table's standard deviation per
+            coordinate (root mean square over coordinates, over the users who asked), so that a table's scale does not
+            matter. The public code's step is absolute.
+        keep: "regularise" holds vectors at their place, "ranking" each user's original list in its order: the sum over
+            neighbours n of the list of max(0, s(u, i_{n+1}) - s(u, i_n) + margin), which needs interactions.
+        regularisation: weight of the squared move with keep="regularise". At the public code's 1e-6 it does nothing.
+        ranking_weight: weight of the list's loss, mean over users, for a leakage loss of mean over pairs.
+        ranking_margin: the margin, in units of the score.
+        ranking_length: unseen items in the list.
+    """
+
+    name: ClassVar[str] = "u2u-r"
+
+    @classmethod
+    def paper(cls) -> "U2UR":
+        """As in the public code: Adam with an absolute step of 1e-3, which moves a coordinate by about .5 at most."""
+        return cls(learning_rate=1e-3, relative=False)
+
+    def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
+        """Descend on rows; only users who asked move.
+
+        Raises:
+            NotSupported: keep="ranking" and the run has no interactions.
+        """
+        attributes = _members(rows)
+        pairs = sum(_pairs(members) for members in attributes)
+
+        def loss(vectors: Matrix) -> Matrix:
+            slope = np.zeros_like(vectors)
+            for members in attributes:
+                add_u2u_gradient(slope, vectors, members)
+            return slope
+
+        return self._descend(self.name, rows, loss, pairs, self._unit(rows), progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class D2DR(_PostTraining):
+    """Distribution-to-distribution regularisation: bring every class to one anchor class by maximum mean discrepancy.
+
+    L = sum over classes k other than the anchor of MMD^2(class k, anchor), added up over the attributes, plus
+    ``regularisation`` * ||X' - X||^2, by Adam. MMD^2 is the biased V-statistic under a sum of Gaussian kernels
+    exp(-||x - y||^2 / (b factor^m)), m = -(kernels // 2), ..., with b the mean squared distance between distinct users
+    of both classes together, taken anew at every step and held fixed in the gradient.
+
+    Classes are compared with the anchor only, and small ones hardly count against it. Like all that makes classes
+    equal on the very users at hand it goes past the mark: attackers land below chance, and relabelling their answers
+    shows it.
+
+    Attributes:
+        steps: most steps of Adam.
+        learning_rate: of Adam; about how far a coordinate moves in a step.
+        relative: as in U2U-R: ``learning_rate`` in units of the table's standard deviation per coordinate.
+        anchor: "first" class with users who asked, in the order of the classes (sorted, unless given otherwise);
+            "largest"; or the index of a class, the same one for every attribute.
+        kernels: number of Gaussian kernels, at least 1.
+        factor: from one kernel's squared width to the next, above 1.
+        batch: most users in one matrix of pairs. Larger pairs of classes are dealt, anew in every step, into random
+            blocks with the same share of both, and their gradient is the mean over the blocks; so memory is
+            batch x batch at most and every user is moved in every step.
+        keep: "regularise" or "ranking", as in U2U-R.
+        regularisation: weight of the squared move with keep="regularise".
+        ranking_weight: weight of the list's loss, mean over users, with keep="ranking".
+        ranking_margin: its margin, in units of the score.
+        ranking_length: unseen items in the list.
+    """
+
+    name: ClassVar[str] = "d2d-r"
+
+    anchor: Literal["first", "largest"] | int = "first"
+    kernels: int = 5
+    factor: float = 2.0
+    batch: int = 1024
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = self.anchor in ("first", "largest") if isinstance(self.anchor, str) else self.anchor >= 0
+        if not known:
+            raise InvalidSettings(f"anchor is {self.anchor!r}, expected 'first', 'largest' or the index of a class")
+        if self.kernels < 1 or self.factor <= 1 or self.batch < 2 * FEWEST:
+            raise InvalidSettings(
+                f"kernels must be at least 1, factor above 1 and batch at least {2 * FEWEST}; they are "
+                f"{self.kernels}, {self.factor} and {self.batch}"
+            )
+
+    @classmethod
+    def paper(cls) -> "D2DR":
+        """As in the public code: Adam with an absolute step of 1e-3, which moves a coordinate by about .5 at most."""
+        return cls(learning_rate=1e-3, relative=False)
+
+    def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
+        """Descend on rows; only users who asked move.
+
+        Raises:
+            NotSupported: keep="ranking" and the run has no interactions.
+            InvalidSettings: ``anchor`` is the index of a class that an attribute does not have among those who asked.
+        """
+        rng = np.random.default_rng(rows.seed)
+        pairs = []
+        for name, members in zip(rows.cells.key.attributes, _members(rows), strict=True):
+            occurs = [k for k, own in enumerate(members) if len(own)]
+            if len(occurs) > 1:
+                anchor = self._anchor(name, members, occurs)
+                pairs += [(members[k], members[anchor]) for k in occurs if k != anchor]
+
+        def loss(vectors: Matrix) -> Matrix:
+            slope = np.zeros_like(vectors)
+            for own, anchor in pairs:
+                blocks = deal(own, anchor, self.batch, rng)
+                for one, other in blocks:
+                    both = np.concatenate([one, other])
+                    part = mmd_gradient(vectors[both], len(one), kernels=self.kernels, factor=self.factor)
+                    slope[both] += part / len(blocks)
+            return slope
+
+        return self._descend(self.name, rows, loss, 1.0, self._unit(rows), progress)
+
+    def _anchor(self, attribute: str, members: Members, occurs: Sequence[int]) -> int:
+        if self.anchor == "first":
+            return occurs[0]
+        if self.anchor == "largest":
+            return max(occurs, key=lambda k: len(members[k]))
+        index = int(self.anchor)
+        if index not in occurs:
+            raise InvalidSettings(
+                f"anchor is class {index}, which no user of attribute {attribute!r} who asked belongs to; "
+                f"those that occur: {', '.join(map(str, occurs))}"
+            )
+        return index
+
+
+@dataclass(frozen=True, eq=False)
+class RankingHinge:
+    """What keeps each user's list in its order: sum_n max(0, s(u, i_{n+1}) - s(u, i_n) + margin), items frozen.
+
+    Attributes:
+        steps: (m, length - 1, d) item vector of each place of the list less that of the place before; 0 past its end.
+        before: (m, length - 1) by how much the score falls there at the start, plus the margin, negated as the hinge
+            has it; minus infinity past the list's end.
+    """
+
+    steps: NDArray[np.float32]
+    before: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: Rows, loss: RankingLoss, length: int, margin: float) -> "RankingHinge":
+        """The lists of the users who asked, as they are before unlearning."""
+        moving = np.flatnonzero(rows.cells.moves)
+        lists, scores = (part[moving] for part in loss.best_unseen(rows.vectors, length))
+        there = lists[:, 1:] >= 0
+        items = loss.items.astype(np.float32)
+        steps = np.where(there[:, :, None], items[lists[:, 1:]] - items[lists[:, :-1]], np.float32(0))
+        before = np.where(there, np.diff(scores, axis=1) + margin, -np.inf)
+        return cls(steps, before.astype(np.float32))
+
+    def gradient(self, moved: Matrix) -> Matrix:
+        """(m, d) gradient of the sum over users, once they have moved by ``moved``."""
+        gaps = self.before + np.matmul(self.steps, moved.astype(np.float32)[:, :, None])[:, :, 0]
+        hit = (gaps > 0).astype(np.float32)
+        slope: Matrix = np.matmul(hit[:, None, :], self.steps)[:, 0, :].astype(np.float64)
+        return slope
+
+
+def add_u2u_gradient(slope: Matrix, vectors: Matrix, members: Members) -> None:
+    """Add the gradient of sum ||x_i - x_j||^2 over pairs in different classes to ``slope`` (n, d), in O(n d).
+
+    For user x of class k, with n users in all classes, it is 2 [(n - n_k)(x - mu_k) + n (mu_k - mu)]; in this form
+    nothing cancels when classes have shrunk to points. Zero where fewer than two classes occur.
+    """
+    occurs = [rows for rows in members if len(rows)]
+    if len(occurs) < 2:
+        return
+    users = sum(map(len, occurs))
+    means = [vectors[rows].mean(axis=0) for rows in occurs]
+    centre = sum(len(rows) * mean for rows, mean in zip(occurs, means, strict=True)) / users
+    for rows, mean in zip(occurs, means, strict=True):
+        slope[rows] += 2 * ((users - len(rows)) * (vectors[rows] - mean) + users * (mean - centre))
+
+
+def mmd_gradient(vectors: Matrix, first: int, *, kernels: int, factor: float) -> Matrix:
+    """Gradient of MMD^2 between the first ``first`` users and the others, the kernels' widths held fixed.
+
+    With w = 1 / size of the class, negative for the others, MMD^2 = w^T K w, and its gradient on x_i is
+    4 w_i sum_j w_j K'_ij (x_i - x_j), K' the derivative with respect to the squared distance. Pair matrices are in
+    float32, and only one half of them is formed, a few rows at a time.
+
+    Args:
+        vectors: (n, d) users of both classes, at least one of each.
+        first: users of the first class.
+        kernels: number of kernels.
+        factor: from one squared width to the next.
+
+    Returns:
+        (n, d) float64; zero when all vectors are the same.
+    """
+    users = len(vectors)
+    centred = vectors - vectors.mean(axis=0)
+    # The mean over pairs of distinct users of ||x_i - x_j||^2.
+    distance = 2 * float((centred**2).sum()) / max(users - 1, 1)
+    if not distance > 0:
+        return np.zeros_like(vectors)
+    unit = np.sqrt(distance)
+    x = (centred / unit).astype(np.float32)
+    weights = np.where(np.arange(users) < first, 1 / first, -1 / max(users - first, 1)).astype(np.float32)
+    weighted = np.column_stack([weights[:, None] * x, weights])
+    widths = np.float32(factor) ** (np.arange(kernels, dtype=np.float32)[::-1] - kernels // 2)
+    norms = np.einsum("nd,nd->n", x, x)
+    sums = np.zeros_like(weighted)
+    for start in range(0, users, ROWS_PER_CHUNK):
+        stop = min(start + ROWS_PER_CHUNK, users)
+        slopes = _kernel_slopes(x[start:stop], x[start:], norms[start:stop], norms[start:], widths, factor)
+        sums[start:stop] += slopes @ weighted[start:]
+        sums[stop:] += slopes[:, stop - start :].T @ weighted[start:stop]
+    own = sums[:, -1:].astype(np.float64) * x - sums[:, :-1]
+    return np.asarray(-4 * weights[:, None].astype(np.float64) * own / unit)
+
+
+def _kernel_slopes(
+    one: NDArray[np.float32],
+    other: NDArray[np.float32],
+    one_norms: NDArray[np.float32],
+    other_norms: NDArray[np.float32],
+    widths: NDArray[np.float32],
+    factor: float,
+) -> NDArray[np.float32]:
+    """-K' of every pair: sum_m exp(-D / h_m) / h_m, widest kernel first; each is the one before to the ``factor``."""
+    kernel: NDArray[np.float32] = one @ other.T
+    kernel *= 2
+    kernel -= other_norms
+    kernel -= one_norms[:, None]
+    np.minimum(kernel, 0, out=kernel)
+    kernel /= widths[0]
+    np.exp(kernel, out=kernel)
+    slopes: NDArray[np.float32] = kernel / widths[0]
+    scaled = np.empty_like(kernel)
+    for width in widths[1:]:
+        if factor == 2:
+            np.multiply(kernel, kernel, out=kernel)
+        else:
+            np.power(kernel, np.float32(factor), out=kernel)
+        np.divide(kernel, width, out=scaled)
+        slopes += scaled
+    return slopes
+
+
+def deal(
+    one: NDArray[np.int64], other: NDArray[np.int64], batch: int, rng: np.random.Generator
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Two classes dealt into blocks of at most about ``batch`` users; one block, in order, if they fit."""
+    count = -(-(len(one) + len(other)) // batch)
+    if count == 1:
+        return [(one, other)]
+    dealt = [
+        np.array_split(rng.permutation(rows), count) if len(rows) >= FEWEST * count else [rows] * count
+        for rows in (one, other)
+    ]
+    return list(zip(*dealt, strict=True))
+
+
+def _members(rows: Rows) -> list[Members]:
+    """For each attribute the members of its classes, as positions among the users who asked."""
+    codes = rows.cells.codes[rows.cells.moves]
+    return [
+        [np.flatnonzero(codes[:, attribute] == k) for k in range(classes)]
+        for attribute, classes in enumerate(rows.cells.key.class_counts)
+    ]
+
+
+def _pairs(members: Members) -> float:
+    """Pairs of users in different classes."""
+    counts = np.array([len(rows) for rows in members], dtype=np.float64)
+    return float((counts.sum() ** 2 - (counts**2).sum()) / 2)
