@@ -48,7 +48,7 @@ def main() -> None:
     rows = RowSpace(vectors, cells, key)
     rate = method.learning_rate * variance * chosen.users
     began = time.perf_counter()
-    gradient_descent(rows, objectives, steps=FEW_STEPS, rate=rate, floor=0.9)
+    gradient_descent(rows, objectives, steps=FEW_STEPS, rate=rate, bounds=(0.9, 1.0))
     few = time.perf_counter() - began
     whole = few / FEW_STEPS * chosen.steps
     print(f"rows at {chosen.users:,} users: {few / FEW_STEPS:.2f} s a step, {whole:.0f} s for {chosen.steps}")

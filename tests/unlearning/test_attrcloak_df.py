@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attrcloak.data import EmbeddingTable, Ids, UserAttributes
+from attrcloak.data.datasets.planted import planted_leak
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments import CellKey, cell_moments, leakage_weight
 from attrcloak.unlearning import AttrCloakDF, Barycentre, run
@@ -134,3 +135,13 @@ def as_table(x, cells, key) -> tuple[EmbeddingTable, UserAttributes]:
         name: [None if c < 0 else key.classes[a][c] for c in codes[:, a]] for a, name in enumerate(key.attributes)
     }
     return EmbeddingTable(Ids.range(len(x)), x), UserAttributes.from_values(np.arange(len(x)), **values)
+
+
+def test_a_fixed_weight_is_held_and_the_rule_is_one_of_many() -> None:
+    table, people = planted_leak("linear", users=300, dim=5)
+    fixed = run(AttrCloakDF(weight=0.4, steps=20), table, people)
+    assert {step.weight for step in fixed.trace} == {0.4}
+    still = run(AttrCloakDF(weight=0.0, steps=20), table, people)
+    np.testing.assert_array_equal(still.table.vectors, table.vectors)
+    with pytest.raises(InvalidSettings, match="mgda"):
+        AttrCloakDF(weight=1.2)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from attrcloak.cli.experiments import compare, reproduce
 from attrcloak.cli.recommendations import data, demo, doctor, evaluate, report, train
 from attrcloak.cli.tables import apply, audit, undo, unlearn
 from attrcloak.errors import AttrCloakError
@@ -27,7 +28,7 @@ def options(
     """Documented here, read by ``main``."""
 
 
-for command in (demo, train, audit, unlearn, apply, undo, evaluate, report, data, doctor):
+for command in (demo, train, audit, unlearn, apply, undo, evaluate, compare, reproduce, report, data, doctor):
     app.command()(command)
 
 

@@ -158,6 +158,51 @@ def _gap(shape: Mapping[str, Any]) -> float:
     return float(abs(a - b) / max(float(np.sqrt(np.mean(np.square(spreads)))), 1e-12))
 
 
+CONTROLS = ("random", "majority", "proportional")
+"""Attackers that never look at a vector: lines at the foot of each block."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows laid out as a printed table has them.
+
+    Attributes:
+        heading: data set, recommender and attacker.
+        columns: attribute and metric of each column.
+        lines: of each method and setting, the row in each column, None where there is none.
+    """
+
+    heading: str
+    columns: tuple[str, ...]
+    lines: Mapping[str, tuple[Row | None, ...]]
+
+
+def blocks(rows: Sequence[Row]) -> list[Block]:
+    """One block for each data set, recommender and attacker: methods down, attributes and metrics across."""
+    found = []
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        if row.attacker not in CONTROLS:
+            groups.setdefault((row.dataset, row.backbone, row.attacker), []).append(row)
+    for (dataset, backbone, attacker), group in groups.items():
+        if attacker:
+            group += [
+                row for row in rows if (row.dataset, row.backbone) == (dataset, backbone) and row.attacker in CONTROLS
+            ]
+        columns = tuple(dict.fromkeys(_column(row) for row in group))
+        lines: dict[str, list[Row | None]] = {}
+        for row in group:
+            named = row.attacker if row.attacker in CONTROLS else f"{row.method} {row.setting}".strip()
+            lines.setdefault(named, [None] * len(columns))[columns.index(_column(row))] = row
+        heading = ", ".join(part for part in (dataset, backbone, attacker) if part)
+        found.append(Block(heading, columns, {name: tuple(line) for name, line in lines.items()}))
+    return found
+
+
+def _column(row: Row) -> str:
+    return " ".join(part for part in (row.attribute, row.metric.replace("_", " ")) if part)
+
+
 def table_json(plan: Plan, rows: Sequence[Row], protocol: str) -> dict[str, Any]:
     """The content of a table's JSON file."""
     return {

@@ -36,7 +36,7 @@ def leak_figure(report: Mapping[str, Any], attribute: str) -> str:
     methods = list(report["audits"])
     best_informed = {name: _best_informed(report["audits"][name]["results"], attribute) for name in methods}
     attackers = list(dict.fromkeys(attacker for found in best_informed.values() for attacker in found))
-    figure, (axis,) = _grid(1, 1, 2.7)
+    figure, (axis,) = grid(1, 1, 2.7)
     chance = chance_of(report, attribute)
     axis.axhspan(chance - MARGIN, chance + MARGIN, color=FAINT, alpha=0.45, lw=0)
     axis.axhline(chance, color=INK, lw=0.9, ls=(0, (4, 2)))
@@ -70,15 +70,15 @@ def leak_figure(report: Mapping[str, Any], attribute: str) -> str:
     axis.tick_params(axis="x", length=0)
     axis.set_xlim(-0.5, len(methods) - 0.5)
     axis.set_ylabel("balanced accuracy", fontsize=8, color=SOFT)
-    _title(axis, attribute)
+    title(axis, attribute)
     figure.legend(ncols=len(attackers), frameon=False, fontsize=8, loc="outside upper right", handletextpad=0.3)
-    return _svg(figure, f"leak of {attribute} before and after, per attacker")
+    return svg(figure, f"leak of {attribute} before and after, per attacker")
 
 
 def utility_figure(report: Mapping[str, Any]) -> str:
     """NDCG@10 and HR@10 of every method, with intervals."""
     methods = list(report["utility"])
-    figure, axes = _grid(1, 2, 0.7 + 0.24 * len(methods))
+    figure, axes = grid(1, 2, 0.7 + 0.24 * len(methods))
     for axis, metric in zip(axes, ("ndcg@10", "hr@10"), strict=True):
         axis.axvline(report["utility"]["original"][metric], color=INK, lw=0.9, ls=(0, (4, 2)))
         for y, method in enumerate(methods):
@@ -90,8 +90,8 @@ def utility_figure(report: Mapping[str, Any]) -> str:
         axis.tick_params(axis="y", length=0)
         axis.invert_yaxis()
         axis.set_xlim(left=0)
-        _title(axis, metric.upper())
-    return _svg(figure, "NDCG and hit rate before and after")
+        title(axis, metric.upper())
+    return svg(figure, "NDCG and hit rate before and after")
 
 
 def projection_figure(report: Mapping[str, Any], attribute: str) -> str:
@@ -100,7 +100,7 @@ def projection_figure(report: Mapping[str, Any], attribute: str) -> str:
     With more classes than colours the largest are told apart and the rest is grey.
     """
     methods = telling_methods(report)
-    figure, axes = _grid(1, len(methods), 2.9)
+    figure, axes = grid(1, len(methods), 2.9)
     for axis, method in zip(axes, methods, strict=True):
         drawn = report["details"]["pictures"][method]["projection"][attribute]
         points, codes = np.array(drawn["points"], dtype=float).reshape(-1, 2), np.array(drawn["codes"])
@@ -111,7 +111,7 @@ def projection_figure(report: Mapping[str, Any], attribute: str) -> str:
         for position, k in enumerate(shown):
             label = drawn["classes"][k]
             axis.plot(*points[codes == k].T, "o", ms=2.8, alpha=0.75, color=_colour(position), label=label, mec="none")
-        _title(axis, method)
+        title(axis, method)
         axis.set_xticks([])
         axis.set_yticks([])
         axis.spines[["left", "bottom"]].set_visible(False)
@@ -119,16 +119,21 @@ def projection_figure(report: Mapping[str, Any], attribute: str) -> str:
         axis.set_aspect("equal", "datalim")
     handles, labels = axes[0].get_legend_handles_labels()
     columns = min(len(labels), 8)
-    _legend_below(figure, columns, handles, labels)
-    return _svg(figure, f"users by {attribute}, projected, before and after")
+    legend_below(figure, columns, handles, labels)
+    return svg(figure, f"users by {attribute}, projected, before and after")
 
 
 def histogram_figure(report: Mapping[str, Any], attribute: str) -> str:
     """Single dimensions of the two largest classes with fitted Gaussians, before and after (the paper's Fig. 4)."""
-    methods = telling_methods(report)
-    shapes = {name: report["details"]["pictures"][name]["histograms"][attribute] for name in methods}
+    pictures = report["details"]["pictures"]
+    return shapes_figure({name: pictures[name]["histograms"][attribute] for name in telling_methods(report)}, attribute)
+
+
+def shapes_figure(shapes: Mapping[str, Sequence[Mapping[str, Any]]], attribute: str) -> str:
+    """One line of single dimensions a method; see ``pictures.histograms`` for what is drawn."""
+    methods = list(shapes)
     columns = max(1, *(len(found) for found in shapes.values()))
-    figure, axes = _grid(len(methods), columns, 1.35)
+    figure, axes = grid(len(methods), columns, 1.35)
     for axis in axes:
         axis.set_visible(False)
     for row, method in enumerate(methods):
@@ -149,8 +154,8 @@ def histogram_figure(report: Mapping[str, Any], attribute: str) -> str:
             if column == 0:
                 axis.set_ylabel(method, fontsize=8.5, color=INK)
     handles, labels = axes[0].get_legend_handles_labels()
-    _legend_below(figure, 2, handles, labels)
-    return _svg(figure, f"single dimensions by {attribute}, before and after")
+    legend_below(figure, 2, handles, labels)
+    return svg(figure, f"single dimensions by {attribute}, before and after")
 
 
 def trace_figure(report: Mapping[str, Any]) -> str | None:
@@ -158,23 +163,23 @@ def trace_figure(report: Mapping[str, Any]) -> str | None:
     traces = {name: entry["trace"] for name, entry in report["unlearning"].items() if len(entry.get("trace", ())) > 1}
     if not traces:
         return None
-    figure, axes = _grid(1, 2, 2.6)
+    figure, axes = grid(1, 2, 2.6)
     for position, (name, trace) in enumerate(traces.items()):
         share = np.linspace(0, 1, len(trace))
         leakage = [max(step["leakage"], 1e-6) for step in trace]
         axes[0].plot(share, leakage, lw=1.5, color=_colour(position), label=f"{name} ({len(trace)} steps)")
         axes[1].plot(share, [step["weight"] for step in trace], lw=1.5, color=_colour(position))
     axes[0].set_yscale("log")
-    _title(axes[0], "objective, nats (logarithmic)")
-    _title(axes[1], "weight of the leakage gradient")
+    title(axes[0], "objective, nats (logarithmic)")
+    title(axes[1], "weight of the leakage gradient")
     axes[1].set_ylim(-0.02, 1.05)
     for axis in axes:
         axis.set_xlabel("share of the steps taken", fontsize=8, color=SOFT)
         axis.tick_params(which="both", labelsize=8, color=FAINT)
     axes[0].yaxis.set_major_formatter("{x:g}")
     axes[0].yaxis.set_minor_formatter("")
-    _legend_below(figure, 3, *axes[0].get_legend_handles_labels())
-    return _svg(figure, "objective and weight over the steps")
+    legend_below(figure, 3, *axes[0].get_legend_handles_labels())
+    return svg(figure, "objective and weight over the steps")
 
 
 def telling_methods(report: Mapping[str, Any]) -> list[str]:
@@ -206,16 +211,19 @@ def _colour(position: int) -> str:
     return COLOURS[position % len(COLOURS)]
 
 
-def _legend_below(figure: "Figure", columns: int, handles: Sequence[Any], labels: Sequence[str]) -> None:
+def legend_below(figure: "Figure", columns: int, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """One legend for all panels, outside them."""
     place: dict[str, Any] = {"loc": "outside lower center", "markerscale": 1.5, "handletextpad": 0.3}
     figure.legend(handles, labels, ncols=columns, frameon=False, fontsize=8, **place)
 
 
-def _title(axis: Any, text: str) -> None:
+def title(axis: Any, text: str) -> None:
+    """A panel's heading, flush left."""
     axis.set_title(text, loc="left", fontsize=9.5, fontweight="bold", color=INK)
 
 
-def _grid(rows: int, columns: int, height: float) -> "tuple[Figure, NDArray[Any]]":
+def grid(rows: int, columns: int, height: float) -> "tuple[Figure, NDArray[Any]]":
+    """A figure of equal panels as wide as the page, ``height`` inches each, and its axes in one row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
@@ -227,7 +235,7 @@ def _grid(rows: int, columns: int, height: float) -> "tuple[Figure, NDArray[Any]
     return figure, axes
 
 
-def _svg(figure: "Figure", description: str) -> str:
+def svg(figure: "Figure", description: str) -> str:
     """The figure as an SVG element, the same for the same numbers, text kept as text."""
     import matplotlib
 

@@ -1,26 +1,22 @@
 """The report as one self-contained page."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrcloak.reporting import figures
 from attrcloak.reporting.json_files import write_json
 from attrcloak.reporting.terminal import chance_of, distance, strongest
 from attrcloak.whole_file import replacing
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 
 def render_report(report: Mapping[str, Any]) -> str:
     """HTML of a report.json: no script, no outside address, readable from a mail attachment."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(
-        files("attrcloak.reporting").joinpath("templates/report.html").read_text(encoding="utf-8")
-    )
     attributes = list(dict.fromkeys(r["attribute"] for r in report["audits"]["original"]["results"]))
-    return template.render(
+    return template("report.html").render(
         report=report,
         details=report["details"],
         attributes=attributes,
@@ -37,6 +33,15 @@ def render_report(report: Mapping[str, Any]) -> str:
         histograms={name: figures.histogram_figure(report, name) for name in attributes},
         trace_figure=figures.trace_figure(report),
     )
+
+
+def template(name: str) -> "Template":
+    """One of the page templates; values are escaped, and a missing one is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("attrcloak.reporting", "templates")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(name)
 
 
 def write_report(report: Mapping[str, Any], html: Path | None = None, json: Path | None = None) -> None:

@@ -1,13 +1,13 @@
 """AttrCloak-DD: unlearning with interaction data (Wu et al., ICDE 2025)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.moments.min_norm import leakage_weight
-from attrcloak.unlearning.descent import Objectives, RowSpace
+from attrcloak.unlearning.descent import Objectives, RowSpace, check_weight
 from attrcloak.unlearning.method import Moved, Progress, Rows, Step, Stopped
 
 FARTHEST = 10.0
@@ -30,6 +30,7 @@ class AttrCloakDD:
         steps: number of steps.
         learning_rate: step on the gradient times the number of users, in units of the mean variance per dimension.
         min_leakage_weight: floor of the MGDA weight, in [0, 1].
+        weight: "mgda" chooses the weight at every step; a number in [0, 1] holds it there (the paper's Fig. 5).
         ridge: added to every covariance, as a share of the mean variance per dimension.
         pooling: shrinkage of small classes, in users; see ``moments.surrogate``.
     """
@@ -39,12 +40,14 @@ class AttrCloakDD:
     steps: int = 300
     learning_rate: float = 0.05
     min_leakage_weight: float = 0.5
+    weight: Literal["mgda"] | float = "mgda"
     ridge: float = 1e-3
     pooling: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_leakage_weight <= 1:
             raise InvalidSettings(f"min_leakage_weight is {self.min_leakage_weight}, expected a number in [0, 1]")
+        check_weight(self.weight)
         if self.steps < 1 or self.learning_rate <= 0 or self.ridge < 0 or self.pooling < 0:
             raise InvalidSettings("steps and learning_rate must be positive, ridge and pooling must not be negative")
 
@@ -75,6 +78,7 @@ class AttrCloakDD:
         spread = variance * moments.dim * max(space.users, 1)
         position, trace = space.start, []
         best, least = position, np.inf
+        bounds = (self.min_leakage_weight, 1.0) if self.weight == "mgda" else (float(self.weight),) * 2
         stopped: Stopped = "max steps"
         for step in range(self.steps):
             try:
@@ -85,7 +89,7 @@ class AttrCloakDD:
             loss, pull = rows.recommendation.gradient(position, rng)
             pull = np.where(moves[:, None], pull, 0.0)
             weight = leakage_weight(
-                space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), self.min_leakage_weight
+                space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), *bounds
             )
             trace.append(Step(leakage, loss, weight))
             away = position - space.start

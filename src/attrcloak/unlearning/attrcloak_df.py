@@ -10,6 +10,7 @@ from attrcloak.unlearning.descent import (
     Objectives,
     RowSpace,
     Space,
+    check_weight,
     gradient_descent,
     limited_memory_bfgs,
 )
@@ -29,6 +30,7 @@ class AttrCloakDF:
         learning_rate: step on the gradient times the number of users, in units of the mean variance per dimension, so
             that neither the table's size nor its scale matters.
         min_leakage_weight: floor of the MGDA weight, in [0, 1]: the trade-off knob. At 0 nothing moves.
+        weight: "mgda" chooses the weight at every step; a number in [0, 1] holds it there (the paper's Fig. 5).
         drift: "relative" divides sum ||x' - x||^2 by sum ||x - mean||^2; "sum" is the paper's L^Reg as printed, whose
             meaning depends on the table's size and scale.
         ridge: added to every covariance, as a share of the mean variance per dimension.
@@ -43,6 +45,7 @@ class AttrCloakDF:
     steps: int = 500
     learning_rate: float = 0.05
     min_leakage_weight: float = 0.9
+    weight: Literal["mgda"] | float = "mgda"
     drift: Literal["relative", "sum"] = "relative"
     ridge: float = 1e-3
     pooling: float = 0.0
@@ -52,6 +55,7 @@ class AttrCloakDF:
     def __post_init__(self) -> None:
         if not 0 <= self.min_leakage_weight <= 1:
             raise InvalidSettings(f"min_leakage_weight is {self.min_leakage_weight}, expected a number in [0, 1]")
+        check_weight(self.weight)
         if self.steps < 1 or self.learning_rate <= 0 or self.ridge < 0 or self.pooling < 0:
             raise InvalidSettings("steps and learning_rate must be positive, ridge and pooling must not be negative")
 
@@ -97,7 +101,7 @@ class AttrCloakDF:
                 space,
                 objectives,
                 steps=self.steps,
-                weight=self.min_leakage_weight,
+                weight=self.min_leakage_weight if self.weight == "mgda" else float(self.weight),
                 tolerance=self.tolerance,
                 first_step=self.learning_rate * variance * space.users,
                 progress=report,
@@ -107,6 +111,6 @@ class AttrCloakDF:
             objectives,
             steps=self.steps,
             rate=self.learning_rate * variance * space.users,
-            floor=self.min_leakage_weight,
+            bounds=(self.min_leakage_weight, 1.0) if self.weight == "mgda" else (float(self.weight),) * 2,
             progress=report,
         )

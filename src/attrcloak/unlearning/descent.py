@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.errors import InvalidSettings
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
 from attrcloak.moments.eraser import Eraser
@@ -160,16 +161,22 @@ class Objectives:
         return self.drift_scale * space.inner(moved, moved)
 
 
+def check_weight(weight: Literal["mgda"] | float) -> None:
+    """Raise InvalidSettings unless the weight is "mgda" or a number in [0, 1]."""
+    if weight != "mgda" and not (isinstance(weight, int | float) and 0 <= weight <= 1):
+        raise InvalidSettings(f"weight is {weight!r}, expected 'mgda' or a number in [0, 1]")
+
+
 def gradient_descent(
     space: Space,
     objectives: Objectives,
     *,
     steps: int,
     rate: float,
-    floor: float,
+    bounds: tuple[float, float],
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Matrix, tuple[Step, ...], Stopped]:
-    """Algorithm 1 of Wu et al. 2025 with L^Reg: step along a gAU + (1-a) gR, a by MGDA, clipped to [floor, 1].
+    """Algorithm 1 of Wu et al. 2025 with L^Reg: step along a gAU + (1-a) gR, a by MGDA, clipped to ``bounds``.
 
     Args:
         space: rows or moments.
@@ -177,7 +184,8 @@ def gradient_descent(
         steps: number of steps.
         rate: learning rate times the number of users, so that the same rate means the same step at every size; in
             squared units of the embedding.
-        floor: smallest weight of the leakage; at 0 nothing moves, for the drift's gradient is 0 at the start.
+        bounds: smallest and largest weight of the leakage, equal to hold it fixed. With 0 as the smallest nothing moves,
+            for the drift's gradient is 0 at the start.
         progress: called with the number of steps done.
 
     Returns:
@@ -192,7 +200,7 @@ def gradient_descent(
         except np.linalg.LinAlgError:
             return best, tuple(trace), "diverged"
         back = (2 * objectives.drift_scale) * (position - space.start)
-        weight = leakage_weight(space.inner(back, back), space.inner(back, field), space.inner(field, field), floor)
+        weight = leakage_weight(space.inner(back, back), space.inner(back, field), space.inner(field, field), *bounds)
         least = min((past.leakage for past in trace), default=np.inf)
         trace.append(Step(leakage, objectives.drift(space, position), weight))
         if leakage < least:

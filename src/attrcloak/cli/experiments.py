@@ -1,0 +1,121 @@
+"""Commands on experiments: reproduce (a table of the paper), compare (a plan of one's own)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attrcloak.cli import files
+from attrcloak.cli.recommendations import DataDir
+from attrcloak.errors import AttrCloakError, DataNotFound, InvalidSettings
+
+if TYPE_CHECKING:
+    from attrcloak.experiments import Measurement, Plan
+
+Datasets = Annotated[str | None, typer.Option("--dataset", help="Data sets, comma-separated; all of the plan.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A short run: fewer seeds and epochs, as the plan says.")]
+Seeds = Annotated[int | None, typer.Option(help="Number of seeds; as the plan says by default.", min=1)]
+Methods = Annotated[str | None, typer.Option(help="Comma-separated methods; all of the plan.")]
+
+
+def reproduce(
+    table: Annotated[
+        str,
+        typer.Argument(help="table1, table2, table4, table5, table6, table7, fig4, fig5 or fig6.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for results; finished cells in it are not run again.")] = (
+        Path("reproduced")
+    ),
+    dataset: Datasets = None,
+    protocol: Annotated[str, typer.Option(help="paper, sound or both.")] = "both",
+    methods: Methods = None,
+    seeds: Seeds = None,
+    quick: Quick = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a table or figure of the paper and put our numbers beside the published ones.
+
+    Leaves TABLE.json, TABLE.csv, TABLE.tex and TABLE.html. Example: attrcloak reproduce table4 --dataset ml-100k --quick
+    """
+    from attrcloak.experiments import plan_of_table
+
+    if protocol not in ("paper", "sound", "both"):
+        raise InvalidSettings(f"--protocol is {protocol!r}, expected paper, sound or both")
+    plan = plan_of_table(table)
+    plan = (plan.quickened() if quick else plan).narrowed(
+        datasets=files.names(dataset),
+        methods=files.names(methods),
+        seeds=seeds,
+        protocols=None if protocol == "both" else (protocol,),
+    )
+    _run(plan, table, out, data_dir, skip_missing=dataset is None, curves=False)
+
+
+def compare(
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan in TOML.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for results; finished cells in it are not run again.")] = (
+        Path("compared")
+    ),
+    dataset: Datasets = None,
+    methods: Methods = None,
+    seeds: Seeds = None,
+    quick: Quick = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a plan of your own: tables of every method, and privacy against utility with the Pareto front.
+
+    Example: attrcloak compare experiments/frontier.toml --dataset ml-100k
+    """
+    from attrcloak.experiments import read_plan
+
+    plan = read_plan(plan_file)
+    plan = (plan.quickened() if quick else plan).narrowed(
+        datasets=files.names(dataset), methods=files.names(methods), seeds=seeds
+    )
+    _run(plan, plan_file.stem, out, data_dir, skip_missing=dataset is None, curves="sound" in plan.protocols)
+
+
+def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing: bool, curves: bool) -> None:
+    from attrcloak.data.datasets import load
+    from attrcloak.experiments import frontier, rows_of, run
+    from attrcloak.reporting.experiment import (
+        frontier_table,
+        terminal_tables,
+        write_frontier,
+        write_tables,
+    )
+    from attrcloak.reporting.terminal import progress_bar, show
+
+    files.refuse_a_file_as_folder(out)
+    measurements: list[Measurement] = []
+    missing: list[AttrCloakError] = []
+    with progress_bar() as progress:
+        for dataset in plan.datasets:
+            try:
+                loaded = load(dataset, data_dir, progress)
+            except AttrCloakError as error:
+                # One missing set of several must not cost the others; asked for by name, it is an error.
+                if not skip_missing:
+                    raise
+                missing.append(error)
+                files.note(f"{dataset} is left out: {error}")
+                continue
+            files.note(f"{loaded.name} from {loaded.source}\n{loaded.licence}")
+            measurements += run(plan, loaded, out, progress)
+    if not measurements:
+        raise DataNotFound(_all_missing(plan.datasets, missing))
+    rows = {protocol: rows_of(plan, measurements, protocol) for protocol in plan.protocols}
+    for table in terminal_tables(rows):
+        show(table)
+    written = write_tables(plan, name, measurements, rows, out)
+    if curves:
+        found = frontier(measurements)
+        for curve in found:
+            show(frontier_table(curve))
+        written += write_frontier(plan, name, found, out)
+    files.note(f"{', '.join(str(path) for path in written)} written; measurements are kept in {out / 'cells'}")
+
+
+def _all_missing(datasets: Sequence[str], missing: Sequence[AttrCloakError]) -> str:
+    return f"none of the data sets {', '.join(datasets)} was found:\n" + "\n".join(str(error) for error in missing)

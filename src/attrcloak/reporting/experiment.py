@@ -1,0 +1,183 @@
+"""An experiment's results as files (JSON, CSV, LaTeX, one page with figures) and as tables in the terminal."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from attrcloak.experiments.cells import Measurement
+from attrcloak.experiments.frontier import SCHEMA as FRONTIER_SCHEMA
+from attrcloak.experiments.frontier import Curve
+from attrcloak.experiments.plan import Plan
+from attrcloak.experiments.tables import Row, blocks, table_json
+from attrcloak.reporting import experiment_figures, figures
+from attrcloak.reporting.html import template
+from attrcloak.reporting.json_files import write_json
+from attrcloak.whole_file import replacing
+
+PROTOCOL_MEANS = {
+    "paper": "as in the paper: trained on all interactions; utility ranks the training items, nothing masked; "
+    "attackers know 20 % of the labels; plain accuracy on the rest, to be read against the largest class and guessing "
+    "by shares",
+    "sound": "held out: utility ranks each user's last item among all unseen ones; attackers know 80 % of the labels; "
+    "balanced accuracy, to be read against 1/K from both sides",
+}
+
+
+def write_tables(
+    plan: Plan, name: str, measurements: Sequence[Measurement], rows: Mapping[str, Sequence[Row]], folder: Path
+) -> list[Path]:
+    """Write NAME.json (first protocol), NAME-PROTOCOL.json (others), NAME.csv, NAME.tex and NAME.html (all protocols).
+
+    Args:
+        plan: what was run.
+        name: of the files.
+        measurements: all cells, for the histograms.
+        rows: by protocol, in the plan's order.
+        folder: made when it is not there.
+
+    Returns:
+        The files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for position, (protocol, of_protocol) in enumerate(rows.items()):
+        path = folder / (f"{name}.json" if position == 0 else f"{name}-{protocol}.json")
+        write_json(table_json(plan, of_protocol, protocol), path)
+        written.append(path)
+    texts = {
+        f"{name}.csv": _csv(rows),
+        f"{name}.tex": _latex(plan, rows),
+        f"{name}.html": _page(plan, name, measurements, rows),
+    }
+    return written + [_write(folder / file, text) for file, text in texts.items()]
+
+
+def write_frontier(plan: Plan, name: str, curves: Sequence[Curve], folder: Path) -> list[Path]:
+    """Write NAME-frontier.json and NAME-frontier.html."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-frontier.json"
+    content = {"schema": FRONTIER_SCHEMA, "title": plan.title, "seeds": plan.seeds}
+    write_json({**content, "curves": [curve.to_json() for curve in curves]}, path)
+    page = template("frontier.html").render(
+        plan=plan, curves=curves, pictures=[experiment_figures.frontier_figure(curve) for curve in curves]
+    )
+    return [path, _write(folder / f"{name}-frontier.html", page)]
+
+
+def terminal_tables(rows: Mapping[str, Sequence[Row]]) -> list[Table]:
+    """One table for each protocol, data set, recommender and attacker; published numbers in brackets."""
+    tables = []
+    for protocol, of_protocol in rows.items():
+        for block in blocks(of_protocol):
+            table = Table(title=f"{block.heading} ({protocol} protocol)", title_justify="left")
+            table.add_column("method", no_wrap=True)
+            for column in block.columns:
+                table.add_column(column, justify="right")
+            for line, cells in block.lines.items():
+                table.add_row(line, *(number(cell) for cell in cells))
+            tables.append(table)
+    return tables
+
+
+def frontier_table(curve: Curve) -> Table:
+    """One line a method and setting, least leakage first."""
+    table = Table(title=f"{curve.dataset}, {curve.backbone}: privacy against utility", title_justify="left")
+    for heading in ("method", "setting", "strongest attacker"):
+        table.add_column(heading)
+    for heading in ("leakage", "NDCG@10 kept", "front", "area"):
+        table.add_column(heading, justify="right")
+    for point in sorted(curve.points, key=lambda point: point.leakage):
+        table.add_row(
+            point.method,
+            point.setting,
+            point.strongest,
+            f"{point.leakage:.3f}",
+            f"{point.utility:.3f}",
+            "*" if point.best else "",
+            f"{curve.area[point.method]:.3f}",
+        )
+    return table
+
+
+def number(row: Row | None) -> str:
+    """Ours, half the width of its interval, and the published number in brackets."""
+    if row is None:
+        return "–"
+    digits = 1 if row.metric == "seconds" else 3
+    text = f"{row.value:.{digits}f}"
+    if row.ci is not None:
+        text += f" ±{(row.ci[1] - row.ci[0]) / 2:.{digits}f}"
+    return text + ("" if row.published is None else f" ({row.published:.{digits}f})")
+
+
+def _csv(rows: Mapping[str, Sequence[Row]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = ("dataset", "backbone", "method", "setting", "attacker", "attribute", "metric")
+    writer.writerow(["protocol", *names, "value", "low", "high", "seeds", "published"])
+    for protocol, of_protocol in rows.items():
+        for row in of_protocol:
+            low, high = row.ci or ("", "")
+            published = "" if row.published is None else row.published
+            described = [getattr(row, name) for name in names]
+            writer.writerow([protocol, *described, row.value, low, high, row.seeds, published])
+    return buffer.getvalue()
+
+
+def _latex(plan: Plan, rows: Mapping[str, Sequence[Row]]) -> str:
+    """One tabular a block, for the booktabs package."""
+    parts = [f"% {plan.title}; {plan.seeds} seeds; published numbers in brackets"]
+    for protocol, of_protocol in rows.items():
+        for block in blocks(of_protocol):
+            head = " & ".join(["method", *map(_escaped, block.columns)])
+            lines = [f"{_escaped(f'% {block.heading}, {protocol} protocol')[1:]}"]
+            lines += [r"\begin{tabular}{l" + "r" * len(block.columns) + "}", r"\toprule", head + r" \\", r"\midrule"]
+            lines += [
+                " & ".join([_escaped(line), *(_escaped(number(cell)) for cell in cells)]) + r" \\"
+                for line, cells in block.lines.items()
+            ]
+            parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _escaped(text: str) -> str:
+    for sign in "&%_#":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("±", r"$\pm$").replace("–", "--")
+
+
+def _page(plan: Plan, name: str, measurements: Sequence[Measurement], rows: Mapping[str, Sequence[Row]]) -> str:
+    shapes = _shapes(measurements) if "shapes" in plan.measures else {}
+    return template("experiment.html").render(
+        plan=plan,
+        name=name,
+        means=PROTOCOL_MEANS,
+        blocks={protocol: blocks(of_protocol) for protocol, of_protocol in rows.items()},
+        number=number,
+        agreement=experiment_figures.agreement_figure(rows.get("paper", ())),
+        sweeps={protocol: experiment_figures.sweep_figure(of_protocol) for protocol, of_protocol in rows.items()},
+        shapes={attribute: figures.shapes_figure(of_method, attribute) for attribute, of_method in shapes.items()},
+        versions=measurements[0].details["versions"] if measurements else {},
+    )
+
+
+def _shapes(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
+    """By attribute and method, the histograms of the first data set, recommender, protocol and seed."""
+    found: dict[str, dict[str, Any]] = {}
+    first = measurements[0].cell
+    for measurement in measurements:
+        cell = measurement.cell
+        if (cell.dataset, cell.backbone, cell.protocol) == (first.dataset, first.backbone, first.protocol):
+            for attribute, shapes in measurement.shapes.items():
+                found.setdefault(attribute, {}).setdefault(f"{cell.method.name} {cell.method.label}".strip(), shapes)
+    return found
+
+
+def _write(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

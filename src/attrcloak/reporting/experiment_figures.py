@@ -1,0 +1,95 @@
+"""The figures of an experiment's page: ours against the published numbers, curves over a setting, the frontier."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attrcloak.experiments.frontier import AT_CHANCE, Curve
+from attrcloak.experiments.tables import CONTROLS, Row
+from attrcloak.reporting.figures import COLOURS, FAINT, INK, MARKERS, SOFT, grid, legend_below, svg, title
+
+
+def agreement_figure(rows: Sequence[Row]) -> str | None:
+    """Each of our numbers against the published one; on the diagonal both agree. None without published shares."""
+    shown = [row for row in rows if row.published is not None and row.metric != "seconds" and row.published <= 1]
+    if not shown:
+        return None
+    figure, (axis,) = grid(1, 1, 4.4)
+    axis.axline((0, 0), slope=1, color=INK, lw=0.9, ls=(0, (4, 2)))
+    for position, method in enumerate(dict.fromkeys(row.method for row in shown)):
+        of_method = [row for row in shown if row.method == method]
+        axis.plot(
+            [row.published for row in of_method],
+            [row.value for row in of_method],
+            MARKERS[position % len(MARKERS)],
+            ms=5,
+            mec="white",
+            mew=0.4,
+            color=COLOURS[position % len(COLOURS)],
+            label=method,
+        )
+    axis.set_xlim(0, 1.02)
+    axis.set_ylim(0, 1.02)
+    axis.set_aspect("equal")
+    axis.set_xlabel("published", fontsize=8, color=SOFT)
+    axis.set_ylabel("ours, mean over seeds", fontsize=8, color=SOFT)
+    legend_below(figure, 5, *axis.get_legend_handles_labels())
+    return svg(figure, "our numbers against the published ones")
+
+
+def sweep_figure(rows: Sequence[Row]) -> str | None:
+    """Every metric over the setting that varies, one panel a data set and metric; None where nothing varies."""
+    varying = [row for row in rows if row.setting and row.attacker not in CONTROLS]
+    if not varying:
+        return None
+    panels = list(dict.fromkeys((row.dataset, row.attacker, row.attribute, row.metric) for row in varying))
+    columns = min(3, len(panels))
+    figure, axes = grid(-(-len(panels) // columns), columns, 1.9)
+    for axis, panel in zip(axes, panels, strict=False):
+        inside = [row for row in varying if (row.dataset, row.attacker, row.attribute, row.metric) == panel]
+        settings = list(dict.fromkeys(row.setting for row in inside))
+        for position, method in enumerate(dict.fromkeys(row.method for row in varying)):
+            line = [row for row in inside if row.method == method]
+            places = [settings.index(row.setting) for row in line]
+            colour = COLOURS[position % len(COLOURS)]
+            axis.plot(places, [row.value for row in line], "-", marker="o", ms=3.5, lw=1.2, color=colour, label=method)
+            for place, row in zip(places, line, strict=True):
+                if row.ci is not None:
+                    axis.plot([place, place], row.ci, color=colour, lw=0.8, alpha=0.6)
+        axis.set_xticks(range(len(settings)), [text.rsplit("=", 1)[-1] for text in settings], fontsize=7)
+        dataset, attacker, attribute, metric = panel
+        title(axis, " ".join(part for part in (attribute, metric.replace("_", " ")) if part))
+        axis.set_xlabel(", ".join(part for part in (dataset, attacker, _setting_name(settings)) if part), fontsize=7)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    legend_below(figure, 5, *axes[0].get_legend_handles_labels())
+    return svg(figure, "results over the setting that varies")
+
+
+def frontier_figure(curve: Curve) -> str:
+    """Leakage of the strongest attacker against utility, every method a curve, the Pareto front ringed."""
+    figure, (axis,) = grid(1, 1, 4.0)
+    axis.axvspan(-0.01, AT_CHANCE, color=FAINT, alpha=0.45, lw=0)
+    axis.axhline(1.0, color=INK, lw=0.9, ls=(0, (4, 2)))
+    for position, method in enumerate(dict.fromkeys(point.method for point in curve.points)):
+        line = sorted((p for p in curve.points if p.method == method), key=lambda p: p.leakage)
+        colour = INK if method == "original" else COLOURS[position % len(COLOURS)]
+        x, y = np.array([p.leakage for p in line]), np.array([p.utility for p in line])
+        marker = MARKERS[position % len(MARKERS)]
+        axis.plot(x, y, "-", marker=marker, ms=5, lw=1.1, color=colour, mec="white", mew=0.4, label=method)
+        for point in line:
+            if point.utility_ci is not None:
+                axis.plot([point.leakage] * 2, point.utility_ci, color=colour, lw=0.8, alpha=0.6)
+    front = [point for point in curve.points if point.best]
+    axis.plot([p.leakage for p in front], [p.utility for p in front], "o", ms=10, mfc="none", mec=INK, lw=0, mew=0.9)
+    axis.set_xlim(left=-0.01)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("leakage of the strongest attacker, 0 is chance, 1 is every label", fontsize=8, color=SOFT)
+    axis.set_ylabel("NDCG@10, share of the original", fontsize=8, color=SOFT)
+    title(axis, f"{curve.dataset}, {curve.backbone}")
+    legend_below(figure, 5, *axis.get_legend_handles_labels())
+    return svg(figure, f"leakage against utility on {curve.dataset} with {curve.backbone}")
+
+
+def _setting_name(settings: Sequence[str]) -> str:
+    return settings[0].rsplit("=", 1)[0] if "=" in settings[0] else ""
