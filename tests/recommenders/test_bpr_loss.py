@@ -124,3 +124,24 @@ def test_without_anything_to_learn_the_gradient_is_zero() -> None:
     value, gradient = BPRLoss.of(table, np.ones((2, 3)), full).gradient(table.free, np.random.default_rng(0))
     assert value == 0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_best_unseen_items_are_those_of_a_full_sort_and_lists_end_where_nothing_is_unseen(
+    frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, items, train = example(3, frozen)
+    monkeypatch.setattr("attrcloak.recommenders.recommender.USERS_PER_CHUNK", 5)
+    count = 9
+    found, scores = BPRLoss.of(table, items, train).best_unseen(table.free, count)
+    assert found.shape == scores.shape == (12, count)
+    assert (found < 0).any()
+    for user in range(12):
+        unseen = np.setdiff1d(np.arange(15), train.item_rows[train.user_rows == user])
+        own = table.vectors[user] @ items[unseen].T
+        order = np.argsort(-own)[:count]
+        listed = found[user] >= 0
+        np.testing.assert_array_equal(found[user][listed], unseen[order])
+        np.testing.assert_allclose(scores[user][listed], own[order], rtol=1e-12)
+        assert listed.sum() == min(count, len(unseen))
+        assert not scores[user][~listed].any()

@@ -6,7 +6,7 @@ import pytest
 from attrcloak.data import EmbeddingTable, Ids, UserAttributes
 from attrcloak.errors import InvalidSettings
 from attrcloak.unlearning import PAU, run
-from attrcloak.unlearning.coding_rate import coding_rate, with_class_norms
+from attrcloak.unlearning.coding_rate import coding_rate, rate_loss, with_class_norms
 
 
 def planted(users: int = 400, dim: int = 4, seed: int = 0):
@@ -41,6 +41,25 @@ def test_the_rate_is_the_paper_s_and_its_gradient_is_right():
         nudge[index] = 1e-6
         up, down = (coding_rate(x + sign * nudge, 3 / squared_distortion)[0] for sign in (1, -1))
         assert gradient[index] == pytest.approx((up - down) / 2e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("wanted", [0.1, 10.0])
+def test_the_loss_is_the_paper_s_and_its_gradient_is_right(wanted):
+    """On both sides of b, with classes of different sizes and a user who did not ask."""
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    column = np.array([0, 0, 0, 0, 0, 2, 2, 2, -1])
+
+    def loss(x):
+        own, rest = x[:5], x[5:8]
+        rates = [np.linalg.slogdet(np.eye(2) + 2.0 / len(part) * part.T @ part)[1] / 2 for part in (x[:8], own, rest)]
+        return -(5 / 8 * rates[1] + 3 / 8 * rates[2] - 3.0 * abs(rates[0] - wanted))
+
+    value, gradient = rate_loss(x, column, 2.0, 3.0, wanted)
+    assert value == pytest.approx(loss(x), rel=1e-12)
+    for index in np.ndindex(*x.shape):
+        nudge = np.zeros_like(x)
+        nudge[index] = 1e-6
+        assert gradient[index] == pytest.approx((loss(x + nudge) - loss(x - nudge)) / 2e-6, abs=1e-8)
 
 
 def test_the_whole_rate_is_never_below_that_within_classes():

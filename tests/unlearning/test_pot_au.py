@@ -14,7 +14,7 @@ from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.recommenders import BPRLoss
 from attrcloak.unlearning import D2DR, U2UR, run
 from attrcloak.unlearning.method import Rows
-from attrcloak.unlearning.pot_au import RankingHinge, add_u2u_gradient, deal, mmd_gradient
+from attrcloak.unlearning.pot_au import RankingHinge, add_mmd_gradient, add_u2u_gradient, deal, mmd_gradient
 
 
 def planted(users: int = 300, dim: int = 4, seed: int = 0):
@@ -110,6 +110,21 @@ def test_a_large_pair_of_classes_is_dealt_into_blocks_and_a_small_class_is_in_al
         assert len(one) == 250
         np.testing.assert_array_equal(other, small)
     assert len(deal(large, small, 1010, np.random.default_rng(0))) == 1
+
+
+@pytest.mark.parametrize("first", [200, 20])
+def test_the_gradient_over_blocks_is_on_average_that_of_the_whole(first):
+    """Whether a class is dealt out or, being small, is in every block."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2))
+    x[:first] += 1.0
+    one, other = np.arange(first), np.arange(first, 400)
+    whole, dealt = np.zeros_like(x), np.zeros_like(x)
+    add_mmd_gradient(whole, x, [(one, other)], kernels=5, factor=2.0)
+    for _ in range(50):
+        add_mmd_gradient(dealt, x, deal(one, other, 100, rng), kernels=5, factor=2.0)
+    difference = dealt / 50 - whole
+    assert (difference**2).sum() < 0.05 * (whole**2).sum()
 
 
 def test_blocks_change_little():
@@ -219,22 +234,18 @@ def test_the_hinge_is_the_sum_over_neighbours_of_the_list_and_its_gradient_is_ri
     hinge = RankingHinge.of(rows, loss, 5, 0.05)
     moved = np.random.default_rng(0).normal(size=table.free.shape) * 0.1
 
-    def value(moved):
-        vectors = table.vectors.copy()
-        vectors[:, table.free_columns] += moved
-        total = 0.0
-        for user in range(60):
-            unseen = np.flatnonzero(~seen[user])
-            order = unseen[np.argsort(-(table.vectors[user] @ items[unseen].T))][:5]
-            scores = items[order] @ vectors[user]
-            total += np.maximum(0, scores[1:] - scores[:-1] + 0.05).sum()
-        return total
+    def value(user, moved):
+        unseen = np.flatnonzero(~seen[user])
+        order = unseen[np.argsort(-(table.vectors[user] @ items[unseen].T))][:5]
+        vector = table.vectors[user].copy()
+        vector[table.free_columns] += moved
+        scores = items[order] @ vector
+        return np.maximum(0, scores[1:] - scores[:-1] + 0.05).sum()
 
     gradient = hinge.gradient(moved)
-    for user, column in ((0, 0), (7, 1), (30, 2), (59, 0)):
-        nudge = np.zeros_like(moved)
-        nudge[user, column] = 1e-6
-        expected = (value(moved + nudge) - value(moved - nudge)) / 2e-6
+    for user, column in np.ndindex(*moved.shape):
+        nudge = 1e-6 * np.eye(moved.shape[1])[column]
+        expected = (value(user, moved[user] + nudge) - value(user, moved[user] - nudge)) / 2e-6
         assert gradient[user, column] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
@@ -247,6 +258,16 @@ def test_keeping_the_ranking_keeps_more_of_the_lists(method):
         after = run(method(steps=100, keep=keep), table, people, recommendation=loss).table.vectors
         found.append((before == lists(after, items, seen)).mean())
     assert found[1] > found[0] + 0.05
+
+
+@BOTH
+def test_the_scale_of_vectors_does_not_matter_to_the_ranking_if_scores_stay(method):
+    table, people, items, _, loss = recommender()
+    once = run(method(steps=30, keep="ranking"), table, people, recommendation=loss).table.vectors
+    large = EmbeddingTable(table.ids, 64 * table.vectors)
+    other = replace(loss, items=items / 64)
+    scaled = run(method(steps=30, keep="ranking"), large, people, recommendation=other).table.vectors
+    np.testing.assert_allclose(scaled / 64, once, atol=1e-3)
 
 
 @BOTH

@@ -73,12 +73,7 @@ class PAU:
         def slope(moved: Matrix) -> Matrix:
             found = np.zeros_like(z)
             for column, rate in zip(attributes, wanted, strict=True):
-                marked = np.flatnonzero(column >= 0)
-                now, outwards = coding_rate(z[marked] + moved[marked], scale)
-                found[marked] += self.rate_weight * np.sign(now - rate) * outwards
-                for k in np.unique(column[marked]):
-                    own = np.flatnonzero(column == k)
-                    found[own] -= len(own) / len(marked) * coding_rate(z[own] + moved[own], scale)[1]
+                found += rate_loss(z + moved, column, scale, self.rate_weight, rate)[1]
             return found
 
         return descend(
@@ -103,6 +98,32 @@ def coding_rate(vectors: Matrix, scale: float) -> tuple[float, Matrix]:
     users, d = vectors.shape
     matrix = np.eye(d) + (scale / users) * (vectors.T @ vectors)
     return 0.5 * float(np.linalg.slogdet(matrix)[1]), (scale / users) * np.linalg.solve(matrix, vectors.T).T
+
+
+def rate_loss(
+    vectors: Matrix, column: NDArray[np.integer], scale: float, rate_weight: float, wanted: float
+) -> tuple[float, Matrix]:
+    """-(R^c - lambda |R - b|) of one attribute, in nats, and its gradient (n, d).
+
+    Args:
+        vectors: (n, d).
+        column: (n,) classes, -1 for users who did not ask for this attribute; they have no part in it.
+        scale: as in ``coding_rate``.
+        rate_weight: lambda.
+        wanted: b.
+    """
+    marked = np.flatnonzero(column >= 0)
+    gradient = np.zeros_like(vectors)
+    rate, outwards = coding_rate(vectors[marked], scale)
+    gradient[marked] = rate_weight * np.sign(rate - wanted) * outwards
+    within = 0.0
+    for k in np.unique(column[marked]):
+        own = np.flatnonzero(column == k)
+        share = len(own) / len(marked)
+        rate_of_class, outwards = coding_rate(vectors[own], scale)
+        within += share * rate_of_class
+        gradient[own] -= share * outwards
+    return rate_weight * abs(rate - wanted) - within, gradient
 
 
 def with_class_norms(vectors: Matrix, attributes: Sequence[NDArray[np.integer]], targets: Sequence[Matrix]) -> Matrix:
