@@ -92,6 +92,14 @@ def test_the_share_of_true_items_is_that_of_the_subsample() -> None:
         assert abs(true / after.matrix.toarray()[marks].sum() - share) < 0.03
 
 
+@SUBSAMPLES
+def test_the_subsample_favours_no_item(subsample: Any) -> None:
+    interactions, people = example(users=400)
+    after = LDPSH(epsilon=0.3, subsample=subsample).obfuscate(interactions, people)
+    new = (after.matrix.toarray() > interactions.matrix.toarray())[people["kind"].marks].sum(axis=0)
+    assert abs(new[:75].sum() / new.sum() - 0.5) < 4 * 0.5 / np.sqrt(new.sum())
+
+
 def test_kept_and_added_items_have_times_and_ratings() -> None:
     interactions, people = example()
     after = LDPSH(epsilon=2.0).obfuscate(interactions, people)
@@ -106,12 +114,15 @@ def test_kept_and_added_items_have_times_and_ratings() -> None:
         )
     }
     times_of = [set(interactions.times[interactions.user_rows == user]) for user in range(200)]  # type: ignore[index]
+    added_times: dict[int, set[int]] = {}
     for u, i, t, r in zip(after.user_rows, after.item_rows, after.times, after.ratings, strict=True):  # type: ignore[arg-type]
         if (u, i) in known:
             assert known[u, i] == (t, r)
         else:
             assert t in times_of[u]
             assert 1 <= r <= 5
+            added_times.setdefault(u, set()).add(t)
+    assert np.mean([len(times) for times in added_times.values()]) > 2
 
 
 def test_fit_states_the_budget_repeats_and_never_reads_test_items() -> None:

@@ -19,6 +19,7 @@ except ImportError as error:
 
 EPOCHS = 30
 BATCH = 8192
+MIN_STEPS = 20
 LEARNING_RATE = 3e-3
 PATIENCE = 3
 
@@ -58,9 +59,10 @@ def aggregate(
     """Learn the attention on ``split.train`` with the sub-models frozen, and apply it.
 
     Adam on the BPR loss with uniform negatives; stops early on the validation items. The source does not state its
-    epochs and steps for this part: at most 30 epochs of batches of 8192 at rate 3e-3, the best one kept, after three
-    without a new best. The vectors are scaled to a mean squared length of d over all users and items before, so that
-    one rate fits every backbone. One thread, so the same seed gives the same vectors.
+    epochs and steps for this part: at most 30 epochs of batches of 8192, or of smaller ones where that makes fewer than
+    20 steps, at rate 3e-3, the best one kept, after three without a new best. The vectors are scaled to a mean squared
+    length of d over all users, and over all items, before, so that one rate fits every backbone. One thread, so the
+    same seed gives the same vectors.
 
     Args:
         users: (k, U, d) vectors of the sub-models.
@@ -102,12 +104,13 @@ def _descend(
     seen = Seen.of(split.train)
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    batch = max(1, min(BATCH, len(seen.users) // MIN_STEPS))
     best = served()
     best_score, stale = validation_ndcg(*best, split), 0
     for epoch in range(1, EPOCHS + 1):
         order = rng.permutation(len(seen.users))
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
             triple = (seen.users[chosen], seen.items[chosen], seen.unseen(seen.users[chosen], rng))
             u, i, j = (torch.from_numpy(rows) for rows in triple)
             user_vectors, item_vectors = model(sides[0], 0), model(sides[1], 1)
