@@ -27,8 +27,11 @@ class PAU:
     held at what it was, by Adam. R - R^c is never negative, and zero when all classes have the same second moments
     Z_j Z_j^T / m_j: an uncentred cousin of AttrCloak's surrogate, with eps^2 / d in the place of the ridge.
 
-    What is held stays readable: a class of longer vectors keeps its length. And classes whose means mirror each other
-    about the origin have the same second moments, so their difference is not seen.
+    What is held stays readable: a class of longer vectors keeps its length. And second moments about the origin hardly
+    see a difference of means in a table whose mean is near the origin, and not at all where the means mirror each
+    other: on MovieLens-100K BPR vectors R - R^c of gender falls from .095 to .009 nats, below the .07 of shuffled
+    labels, while XGBoost and MLP keep reading gender (balanced accuracy .66 and .67, of .67 and .70). On ALS vectors,
+    whose mean holds .12 of the squared length and not .03, they fall to .53 and .47 (of .63 and .67).
 
     The paper leaves open what is chosen here. Vectors are measured in their root mean square length, as the rate
     assumes vectors of about length 1; norms of classes of several attributes are held by a few rounds over the
@@ -42,7 +45,7 @@ class PAU:
             (Yu et al., NeurIPS 2020). Smaller values count narrower directions.
         rate_weight: lambda, not negative. At 1 the objective where the rate has risen is R^c - R + b, which does not
             ask it back, and vectors drift: on MovieLens-100K ALS vectors NDCG@10 is .058 at 1 and .068 at 3, of .076
-            before, and attackers are no better off.
+            before. Larger values take more steps, since the sign changes that hold the rate also slow Adam down.
     """
 
     name: ClassVar[str] = "pau"

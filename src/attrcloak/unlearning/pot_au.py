@@ -101,15 +101,17 @@ class U2UR(_PostTraining):
 
     Users end up near the mean of the *other* classes, each class in a cloud of its own size and shape, all of it far
     smaller than the table was. An attacker who takes the coordinates as they come sees nothing in it; trees, and any
-    attacker who standardises, read the classes nearly without error. It is here because it is compared with, and is
-    not a protection.
+    attacker who standardises, read the classes: on MovieLens-100K ALS vectors an unscaled network is at .50 balanced
+    accuracy on gender, the standardised MLP at .73 and XGBoost at .98 (before: .71, .67 and .63). It is here because it
+    is compared with, and is not a protection.
 
     Attributes:
         steps: most steps of Adam, each on all users.
         learning_rate: of Adam; about how far a coordinate moves in a step.
         relative: whether ``learning_rate`` and the losses are in units of the table's standard deviation per
             coordinate (root mean square over coordinates, over the users who asked), so that a table's scale does not
-            matter. The public code's step is absolute.
+            matter. The public code's step is absolute; on ALS vectors, whose deviation is .11, it is this default. A
+            table of larger scale it cannot collapse in 500 steps.
         keep: "regularise" holds vectors at their place, "ranking" each user's original list in its order: the sum over
             neighbours n of the list of max(0, s(u, i_{n+1}) - s(u, i_n) + margin), which needs interactions.
         regularisation: weight of the squared move with keep="regularise". At the public code's 1e-6 it does nothing.
@@ -167,7 +169,8 @@ class D2DR(_PostTraining):
         factor: from one kernel's squared width to the next, above 1.
         batch: most users in one matrix of pairs. Larger pairs of classes are dealt, anew in every step, into random
             blocks with the same share of both, and their gradient is the mean over the blocks; so memory is
-            batch x batch at most and every user is moved in every step.
+            batch x batch at most and every user is moved in every step. On 6,040 x 64 with three attributes 500 steps
+            take about 80 s of one core, and 57 s with 512.
         keep: "regularise" or "ranking", as in U2U-R.
         regularisation: weight of the squared move with keep="regularise".
         ranking_weight: weight of the list's loss, mean over users, with keep="ranking". At 10, NDCG@10 on
@@ -326,33 +329,26 @@ def mmd_gradient(vectors: Matrix, first: int, *, kernels: int, factor: float) ->
     weights = np.where(np.arange(users) < first, 1 / first, -1 / max(users - first, 1)).astype(np.float32)
     weighted = np.column_stack([weights[:, None] * x, weights])
     widths = np.float32(factor) ** (np.arange(kernels, dtype=np.float32)[::-1] - kernels // 2)
-    norms = np.einsum("nd,nd->n", x, x)
+    # One product gives the exponents of the widest kernel, -||x_i - x_j||^2 / h.
+    norms, ones = np.einsum("nd,nd->n", x, x), np.ones(users, dtype=np.float32)
+    left = np.column_stack([2 * x, -norms, -ones]) / widths[0]
+    right = np.column_stack([x, ones, norms])
     sums = np.zeros_like(weighted)
     for start in range(0, users, ROWS_PER_CHUNK):
         stop = min(start + ROWS_PER_CHUNK, users)
-        slopes = _kernel_slopes(x[start:stop], x[start:], norms[start:stop], norms[start:], widths, factor)
+        slopes = _kernel_slopes(left[start:stop] @ right[start:].T, widths, factor)
         sums[start:stop] += slopes @ weighted[start:]
         sums[stop:] += slopes[:, stop - start :].T @ weighted[start:stop]
     own = sums[:, -1:].astype(np.float64) * x - sums[:, :-1]
     return np.asarray(-4 * weights[:, None].astype(np.float64) * own / unit)
 
 
-def _kernel_slopes(
-    one: NDArray[np.float32],
-    other: NDArray[np.float32],
-    one_norms: NDArray[np.float32],
-    other_norms: NDArray[np.float32],
-    widths: NDArray[np.float32],
-    factor: float,
-) -> NDArray[np.float32]:
-    """-K' of every pair: sum_m exp(-D / h_m) / h_m, widest kernel first; each is the one before to the ``factor``."""
-    kernel: NDArray[np.float32] = one @ other.T
-    kernel *= 2
-    kernel -= other_norms
-    kernel -= one_norms[:, None]
-    np.minimum(kernel, 0, out=kernel)
-    kernel /= widths[0]
-    np.exp(kernel, out=kernel)
+def _kernel_slopes(exponents: NDArray[np.float32], widths: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """-K' of every pair, sum_m exp(-D / h_m) / h_m, from -D / h_0, which it overwrites.
+
+    ``widths`` go down from the widest; each kernel is the one before it to the power ``factor``.
+    """
+    kernel = np.exp(exponents, out=exponents)
     slopes: NDArray[np.float32] = kernel / widths[0]
     scaled = np.empty_like(kernel)
     for width in widths[1:]:
@@ -360,7 +356,7 @@ def _kernel_slopes(
             np.multiply(kernel, kernel, out=kernel)
         else:
             np.power(kernel, np.float32(factor), out=kernel)
-        np.divide(kernel, width, out=scaled)
+        np.multiply(kernel, 1 / width, out=scaled)
         slopes += scaled
     return slopes
 
