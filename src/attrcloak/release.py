@@ -152,7 +152,7 @@ CALIBRATED_NEXT_STEPS = (
     ),
     (
         ("xgboost", "mlp", "knn", "qda", "logistic"),
-        "classes still differ in shape: use more slices (--set slices=20), and --length unit if the vectors are scored "
+        "classes still differ in shape: use more slices (--set slices=60), and --length unit if the vectors are scored "
         "by a plain dot product",
     ),
     (("no attacker",), "merge small classes, or leave the attribute out and say so"),

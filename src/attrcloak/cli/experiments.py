@@ -36,7 +36,9 @@ def reproduce(
 ) -> None:
     """Run a table or figure of the paper and put our numbers beside the published ones.
 
-    Leaves TABLE.json, TABLE.csv, TABLE.tex and TABLE.html. Example: attrcloak reproduce table4 --dataset ml-100k --quick
+    Leaves TABLE.json, TABLE.csv, TABLE.tex and TABLE.html.
+
+    Example: attrcloak reproduce table4 --dataset ml-100k --quick
     """
     from attrcloak.experiments import plan_of_table
 

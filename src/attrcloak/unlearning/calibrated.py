@@ -48,7 +48,7 @@ class Calibrated:
 
     match: Literal["covariance", "mean"] = "covariance"
     sweeps: int = 5
-    slices: int = 5
+    slices: int = 20
     slice_step: float = 0.5
     pooling_per_dimension: float = 1.5
     ridge: float = 1e-4

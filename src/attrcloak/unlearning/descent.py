@@ -184,8 +184,8 @@ def gradient_descent(
         steps: number of steps.
         rate: learning rate times the number of users, so that the same rate means the same step at every size; in
             squared units of the embedding.
-        bounds: smallest and largest weight of the leakage, equal to hold it fixed. With 0 as the smallest nothing moves,
-            for the drift's gradient is 0 at the start.
+        bounds: smallest and largest weight of the leakage, equal to hold it fixed. With 0 as the smallest nothing
+            moves, for the drift's gradient is 0 at the start.
         progress: called with the number of steps done.
 
     Returns:
