@@ -9,7 +9,7 @@ import pytest
 from attrcloak.data import Attribute, EmbeddingTable, Ids, UserAttributes
 from attrcloak.data.datasets.planted import planted_leak
 from attrcloak.errors import AttrCloakError, InvalidInput
-from attrcloak.unlearning import METHODS, AttrCloakDF, GaussianNoise, run
+from attrcloak.unlearning import DEMONSTRATED, METHODS, AttrCloakDF, GaussianNoise, run
 from attrcloak.unlearning.method import Moved
 
 KEY = b"a key that only these tests know"
@@ -177,6 +177,11 @@ FASTER = {"d2d-r": {"batch": 256}}
 
 def test_every_method_says_what_it_claims():
     assert set(CLAIMS) == set(METHODS)
+
+
+def test_what_a_comparison_runs_unasked_leaves_out_the_published_rivals():
+    assert set(METHODS) - set(DEMONSTRATED) == {"u2u-r", "d2d-r", "pau"}
+    assert set(DEMONSTRATED) < set(METHODS)
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in CLAIMS.items() for kind in kinds])
