@@ -26,8 +26,8 @@ class RAP:
     cross-entropy of attacker t, a multilayer perceptron, on the vectors of the users who asked. The two sides take
     turns: in each step of the recommender the attackers first take ``attacker_steps`` of their own on the same users.
 
-    Training runs all epochs of the recommender and serves the last state, see ``Adversary``. The recommender is never
-    shown a user who did not ask through this loss, but shares its item vectors with those who did.
+    Training runs all epochs of the recommender and serves the last state, see ``Adversary``. Users who did not ask do
+    not enter the attackers' loss; they are reached by it only through the item vectors that all users share.
 
     Not promised: anything against attackers of another kind than the ones it was trained with. The cross-entropy to be
     raised has no upper bound, so vectors are pushed to where these attackers answer wrongly and not to where there is
