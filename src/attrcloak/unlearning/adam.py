@@ -90,6 +90,8 @@ def descend(
         weighed by MGDA. It stops as "converged" when a gradient is zero everywhere, and as "diverged", with the last
         finite position, when one is not finite.
     """
+    from threadpoolctl import threadpool_limits
+
     moving = np.flatnonzero(rows.cells.moves)
     start = rows.vectors
     ridge = OBJECTIVE_RIDGE * max(rows.moments.mean_variance, 1e-300)
@@ -104,21 +106,23 @@ def descend(
     state, trace = adam.start(position.shape), list[Step]()
     stopped: Stopped = "max steps"
     leakage = 0.0
-    for step in range(steps):
-        slope = gradient(position)
-        if not np.isfinite(slope).all():
-            stopped = "diverged"
-            break
-        if not slope.any():
-            stopped = "converged"
-            break
-        if step % TRACED_EVERY == 0:
-            leakage = objective(cell_moments(placed(position), rows.cells.of_user, rows.cells.key), ridge)
-        trace.append(Step(leakage, unit**2 * float((position**2).sum()) / spread, 1.0))
-        state, change = adam.step(state, slope)
-        position = position - change
-        if project is not None:
-            position = project(position)
-        if progress is not None:
-            progress(name, step + 1, steps)
+    # Products of a few rows at a time: on a busy machine threads wait for each other far longer than they help.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for step in range(steps):
+            slope = gradient(position)
+            if not np.isfinite(slope).all():
+                stopped = "diverged"
+                break
+            if not slope.any():
+                stopped = "converged"
+                break
+            if step % TRACED_EVERY == 0:
+                leakage = objective(cell_moments(placed(position), rows.cells.of_user, rows.cells.key), ridge)
+            trace.append(Step(leakage, unit**2 * float((position**2).sum()) / spread, 1.0))
+            state, change = adam.step(state, slope)
+            position = position - change
+            if project is not None:
+                position = project(position)
+            if progress is not None:
+                progress(name, step + 1, steps)
     return Moved(placed(position), tuple(trace), stopped)

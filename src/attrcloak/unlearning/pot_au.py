@@ -170,7 +170,7 @@ class D2DR(_PostTraining):
         batch: most users in one matrix of pairs. Larger pairs of classes are dealt, anew in every step, into random
             blocks with the same share of both, and their gradient is the mean over the blocks; so memory is
             batch x batch at most and every user is moved in every step. On 6,040 x 64 with three attributes 500 steps
-            take about 80 s of one core, and 57 s with 512.
+            take about 75 s of one core, and 51 s with 512.
         keep: "regularise" or "ranking", as in U2U-R.
         regularisation: weight of the squared move with keep="regularise".
         ranking_weight: weight of the list's loss, mean over users, with keep="ranking". At 10, NDCG@10 on
