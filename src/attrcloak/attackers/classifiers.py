@@ -84,6 +84,8 @@ class MLPAttacker:
         learning_rate: of Adam, going down linearly to 0.
         penalty: L2 penalty on the weights, for the mean loss of a batch.
         balanced: weigh every class the same.
+        standardise: take mean and deviation of each column out first. Without it a network is blind to whatever was
+            made small, such as a class gathered in one point.
     """
 
     name: ClassVar[str] = "mlp"
@@ -96,13 +98,15 @@ class MLPAttacker:
     learning_rate: float = 2e-3
     penalty: float = 0.01
     balanced: bool = True
+    standardise: bool = True
 
     def fit_predict(self, train: Any, labels: Codes, test: Any, classes: int, seed: int) -> Scores:
         """See ``Attacker``."""
         present, codes = _present(labels)
         if len(present) == 1:
             return _constant(present, test, classes)
-        train, test = standardised(train, test)
+        if self.standardise:
+            train, test = standardised(train, test)
         network = train_network(
             train,
             codes,

@@ -164,8 +164,9 @@ def _attackers(wanted: Sequence[str | Attacker] | None, protocol: Protocol) -> l
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InvalidSettings(f"there is no attacker {each!r}; {hint}there are: {', '.join(ATTACKERS)}")
         kind: Any = ATTACKERS[each]
-        weighable = "balanced" in {field.name for field in fields(kind)}
-        found.append(kind(balanced=protocol.balanced) if weighable else kind())
+        wanted_settings = {"balanced": protocol.balanced, "standardise": protocol.standardise}
+        known = {field.name for field in fields(kind)}
+        found.append(kind(**{name: value for name, value in wanted_settings.items() if name in known}))
     twice = sorted({a.name for a in found if sum(b.name == a.name for b in found) > 1})
     if twice or not found:
         raise InvalidSettings(f"attackers need names of their own ({', '.join(twice) or 'none given'})")

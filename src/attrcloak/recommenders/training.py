@@ -91,7 +91,8 @@ class TrainingSettings:
         check_every: epochs between two looks at the validation items, and between two checkpoints.
         patience: looks without a new best before training stops; the best state is kept. Without validation items
             training runs all epochs and keeps the last.
-        threads: of torch. With the same number the same seed gives the same vectors.
+        threads: of torch. With the same number the same seed gives the same vectors. On a machine that does other work
+            too, threads that wait for one another make training several times slower; one never waits.
     """
 
     name: ClassVar[str]
@@ -104,7 +105,7 @@ class TrainingSettings:
     epochs: int = 60
     check_every: int = 2
     patience: int = 5
-    threads: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in ("factors", "learning_rate", "batch", "epochs", "check_every", "patience", "threads"):
