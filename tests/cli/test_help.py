@@ -5,7 +5,10 @@ import typer
 
 from attrcloak.cli import app
 
-COMMANDS = ("demo", "train", "audit", "unlearn", "apply", "undo", "evaluate", "report", "data", "doctor")
+COMMANDS = (
+    "demo", "train", "audit", "unlearn", "apply", "undo", "evaluate", "compare", "reproduce", "report", "data",
+    "doctor",
+)  # fmt: skip
 
 
 def test_the_commands_are_these():

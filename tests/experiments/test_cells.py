@@ -1,0 +1,73 @@
+"""Cells are measured once, kept whole, and found again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from attrcloak.errors import InvalidInput
+from attrcloak.experiments import Measurement, cells, run
+from attrcloak.experiments.cells import cells_of
+
+
+def test_every_point_of_the_grid_is_a_cell(plan, measured):
+    assert len(measured) == 2 * 2 * 5  # protocols, seeds, and five variants of four methods
+    assert [m.cell for m in measured] == list(cells_of(plan, "planted"))
+
+
+def test_the_same_run_again_measures_nothing(plan, dataset, folder, measured, monkeypatch):
+    monkeypatch.setattr(cells, "measure", lambda *_, **__: pytest.fail("measured again"))
+    again = run(plan, dataset, folder)
+    assert [m.to_json() for m in again] == [m.to_json() for m in measured]
+
+
+def test_a_cell_that_was_lost_comes_back_the_same(plan, dataset, folder, measured):
+    lost = next(m for m in measured if m.cell.method.name == "blurme" and m.cell.protocol == "sound")
+    path = folder / "cells" / f"{lost.cell.file}.json"
+    path.unlink()
+    again = {m.cell.file: m for m in run(plan, dataset, folder)}[lost.cell.file]
+    assert path.is_file()
+    assert (again.attacks, again.utility) == (lost.attacks, lost.utility)
+    assert not list(folder.rglob("*.part*"))
+
+
+def test_other_settings_are_other_cells(plan, measured):
+    files = [m.cell.file for m in measured]
+    assert len(set(files)) == len(files)
+    other = next(iter(cells_of(plan.narrowed(attackers=("logistic",)), "planted")))
+    assert other.file not in files
+    assert other.model == measured[0].cell.model  # what is trained does not depend on who attacks it
+
+
+def test_protocols_train_and_rank_differently(measured):
+    of = {m.cell.protocol: m for m in measured if m.cell.method.name == "original" and m.cell.seed == 0}
+    assert of["paper"].utility["protocol"] == "paper"
+    assert of["sound"].utility["protocol"] == "leave-one-out"
+    assert of["paper"].utility["ndcg@10"] > 2 * of["sound"].utility["ndcg@10"]  # fit is not foresight
+    assert {a["known"] for a in of["paper"].attacks} == {0.2}
+
+
+def test_the_planted_leak_is_there_before_and_lower_after_leace(measured):
+    def read(method):
+        found = [m for m in measured if m.cell.method.name == method and m.cell.protocol == "sound"]
+        return np.mean([a["balanced_accuracy"] for m in found for a in m.attacks if a["attacker"] == "logistic"])
+
+    assert read("original") > 0.75
+    assert read("leace") < read("original") - 0.15
+
+
+def test_a_file_of_another_version_is_named(plan, dataset, folder, measured):
+    path = folder / "cells" / f"{measured[0].cell.file}.json"
+    kept = path.read_text()
+    path.write_text(json.dumps({**json.loads(kept), "schema": "attrcloak/cell/0"}))
+    try:
+        with pytest.raises(InvalidInput, match="delete it to measure again"):
+            run(plan, dataset, folder)
+    finally:
+        path.write_text(kept)
+
+
+def test_measurements_round_trip(measured):
+    for measurement in measured:
+        content = json.loads(json.dumps(measurement.to_json()))
+        assert Measurement.from_json(content).to_json() == measurement.to_json()

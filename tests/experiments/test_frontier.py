@@ -1,0 +1,46 @@
+"""Who beats whom in privacy and utility."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attrcloak.experiments import frontier
+from attrcloak.experiments.frontier import Point, _area, pareto
+
+points = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=12)
+
+
+@given(points)
+def test_a_point_of_the_front_is_beaten_by_none_and_every_other_by_one_of_the_front(found):
+    best = pareto(found)
+    front = [point for point, flag in zip(found, best, strict=True) if flag]
+    assert front
+    for point, flag in zip(found, best, strict=True):
+        beaten = any(a <= point[0] and b >= point[1] and (a, b) != point for a, b in front)
+        assert beaten is not flag
+
+
+def test_the_front_of_a_picture_drawn_by_hand():
+    assert pareto([(0.0, 0.8), (0.1, 0.9), (0.1, 0.7), (0.2, 0.9), (0.5, 1.0)]) == [True, True, False, False, True]
+
+
+def point(leakage, utility):
+    return Point(method="m", setting="", leakage=leakage, strongest="", utility=utility, utility_ci=None, seeds=1)
+
+
+def test_area_is_one_where_nothing_is_lost_and_nothing_read():
+    assert _area([point(0.0, 1.0)], 0.4) == pytest.approx(1.0)
+    assert _area([point(0.2, 1.0)], 0.4) == pytest.approx(0.5)
+    assert _area([point(0.2, 1.0), point(0.1, 0.6), point(0.3, 0.4)], 0.4) == pytest.approx((0.06 + 0.2) / 0.4)
+    assert _area([point(0.5, 1.0)], 0.4) == 0.0
+
+
+def test_the_original_leaks_most_and_keeps_everything(measured):
+    (curve,) = frontier(measured)
+    original = next(p for p in curve.points if p.method == "original")
+    assert original.utility == 1.0
+    assert original.leakage > 0.5
+    assert original.strongest in ("logistic on group", "moment-equation on group")
+    assert {p.setting for p in curve.points if p.method == "noise"} == {"scale=0.5", "scale=2.0"}
+    assert set(curve.area) == {"original", "leace", "noise", "blurme"}
+    assert all(0 <= area <= 1 for area in curve.area.values())

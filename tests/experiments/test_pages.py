@@ -1,0 +1,57 @@
+"""The files an experiment leaves: JSON, CSV, LaTeX and pages, by the same numbers."""
+
+import csv
+import json
+import re
+
+from attrcloak.experiments import frontier, rows_of
+from attrcloak.experiments.tables import Row
+from attrcloak.reporting.experiment import frontier_table, number, terminal_tables, write_frontier, write_tables
+
+BOTH = ("paper", "sound")
+
+
+def test_all_files_hold_the_same_rows(plan, measured, tmp_path):
+    rows = {protocol: rows_of(plan, measured, protocol) for protocol in BOTH}
+    names = [path.name for path in write_tables(plan, "table4", measured, rows, tmp_path)]
+    assert names == ["table4.json", "table4-sound.json", "table4.csv", "table4.tex", "table4.html"]
+    content = json.loads((tmp_path / "table4.json").read_text())
+    assert content["protocol"] == "paper"
+    assert len(content["rows"]) == len(rows["paper"])
+    with (tmp_path / "table4.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["value"]) for line in lines] == [r.value for p in BOTH for r in rows[p]]
+    assert {line["protocol"] for line in lines} == set(BOTH)
+
+
+def test_the_page_stands_alone_and_shows_every_block(plan, measured, tmp_path):
+    rows = {protocol: rows_of(plan, measured, protocol) for protocol in BOTH}
+    write_tables(plan, "t", measured, rows, tmp_path)
+    page = (tmp_path / "t.html").read_text()
+    assert not re.search(r"<script|src=|href=\"http", page)
+    assert page.count("<svg") == 3  # a sweep for each protocol, and the single dimensions of one attribute
+    assert "planted, als, logistic" in page
+    assert number(rows["paper"][0]) in page
+    latex = (tmp_path / "t.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == len(terminal_tables(rows))
+    assert not re.search(r"(?<!\\)_", re.sub(r"%.*", "", latex))
+
+
+def test_the_frontier_page_names_every_method(plan, measured, tmp_path):
+    curves = frontier(measured)
+    files = write_frontier(plan, "t", curves, tmp_path)
+    assert [path.name for path in files] == ["t-frontier.json", "t-frontier.html"]
+    content = json.loads(files[0].read_text())
+    assert [p["method"] for p in content["curves"][0]["points"]] == [p.method for p in curves[0].points]
+    page = files[1].read_text()
+    assert all(name in page for name in ("original", "leace", "noise", "blurme", "scale=2.0"))
+    assert frontier_table(curves[0]).row_count == 5
+
+
+def test_a_number_carries_its_interval_and_the_published_one():
+    row = Row(
+        dataset="d", backbone="b", method="m", setting="", attacker="", attribute="", metric="ndcg@10", value=0.5,
+        ci=(0.4, 0.6), seeds=3, published=0.7,
+    )  # fmt: skip
+    assert number(row) == "0.500 ±0.100 (0.700)"
+    assert number(None) == "–"

@@ -1,0 +1,103 @@
+"""A plan says what runs, and says at once what is wrong with it."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
+from attrcloak.experiments import TABLES, Plan, plan_of_table, read_plan
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_of_the_paper_has_a_plan_and_a_short_version(name):
+    plan = plan_of_table(name)
+    assert plan.table == name
+    quick = plan.quickened()
+    assert (quick.seeds, quick.protocols, quick.quick) == (1, ("paper",), {})
+    assert quick.variants_of(quick.methods, "paper")
+
+
+def test_tables_that_share_cells_have_the_same_settings():
+    """Tables IV, V and VI are three views of one run: where their settings parted, each would train anew."""
+    plans = [plan_of_table(name) for name in ("table4", "table5", "table6")]
+    for other in plans[1:]:
+        assert (other.settings, other.methods, other.attackers) == (
+            plans[0].settings,
+            plans[0].methods,
+            plans[0].attackers,
+        )
+
+
+def test_all_problems_come_in_one_error():
+    with pytest.raises(InvalidInput) as error:
+        Plan(title="x", methods=("orignal",), backbones=("asl",), attackers=("mlp", "xgbost"), protocols=("loud",))
+    text = str(error.value)
+    for hint in ("'original'", "'als'", "'xgboost'", "'loud'"):
+        assert hint in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"both": {"als": {"factor": 8}}}, "als has no setting 'factor'; did you mean 'factors'"),
+        ({"both": {"alz": {"factors": 8}}}, "settings for 'alz'"),
+        ({"always": {"als": {"factors": 8}}}, "settings for 'always'"),
+    ],
+)
+def test_settings_that_do_not_exist_are_named(settings, message):
+    with pytest.raises(InvalidInput, match=message):
+        Plan(title="x", settings=settings)
+
+
+def test_the_grid_gives_every_point_a_label_and_the_protocol_its_settings():
+    plan = Plan(
+        title="x",
+        settings={"both": {"noise": {"scale": 9.0}}, "paper": {"als": {"factors": 4}}},
+        grid={"noise": {"scale": [0.5, 2.0]}},
+    )
+    assert [(v.label, v.settings) for v in plan.variants("noise", "sound")] == [
+        ("scale=0.5", {"scale": 0.5}),
+        ("scale=2.0", {"scale": 2.0}),
+    ]
+    assert [v.settings for v in plan.variants("als", "paper")] == [{"factors": 4}]
+    assert [v.settings for v in plan.variants("als", "sound")] == [{}]
+
+
+def test_a_short_run_merges_its_settings_into_the_long_one():
+    plan = Plan(
+        title="x",
+        settings={"paper": {"als": {"factors": 64, "iterations": 15}}},
+        quick={"seeds": 1, "settings": {"paper": {"als": {"iterations": 2}}}},
+    )
+    quick = plan.quickened()
+    assert quick.settings["paper"]["als"] == {"factors": 64, "iterations": 2}
+    assert plan.settings["paper"]["als"]["iterations"] == 15
+
+
+def test_bad_files_are_told_apart(tmp_path):
+    with pytest.raises(UnreadableFile, match="absent"):
+        read_plan(tmp_path / "absent.toml")
+    (tmp_path / "broken.toml").write_text("title = ")
+    with pytest.raises(UnreadableFile, match="TOML"):
+        read_plan(tmp_path / "broken.toml")
+    (tmp_path / "strange.toml").write_text('titel = "x"\nseed = 3\n')
+    with pytest.raises(InvalidInput, match=r"did you mean 'title'(?s:.*)'seeds'(?s:.*)title is missing"):
+        read_plan(tmp_path / "strange.toml")
+    (tmp_path / "text.toml").write_text('title = "x"\nmethods = "original"\n')
+    with pytest.raises(InvalidInput, match="methods is 'original', expected a list"):
+        read_plan(tmp_path / "text.toml")
+
+
+def test_an_unknown_table_suggests_the_nearest():
+    with pytest.raises(InvalidSettings, match="did you mean 'table4'"):
+        plan_of_table("tabel4")
+
+
+def test_every_file_in_experiments_is_a_plan():
+    files = sorted(EXPERIMENTS.glob("*.toml"))
+    assert {path.stem for path in files} >= set(TABLES)
+    for path in files:
+        assert tomllib.loads(path.read_text())["title"] == read_plan(path).title
