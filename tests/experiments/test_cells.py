@@ -71,3 +71,14 @@ def test_measurements_round_trip(measured):
     for measurement in measured:
         content = json.loads(json.dumps(measurement.to_json()))
         assert Measurement.from_json(content).to_json() == measurement.to_json()
+
+
+def test_a_changed_default_is_another_cell(measured, monkeypatch):
+    from attrcloak.unlearning import GaussianNoise
+
+    cell = next(m.cell for m in measured if m.cell.method.name == "noise")
+    assert cell.method.resolved() == {"scale": 0.5}
+    plain = type(cell.method)("noise", {})
+    before = plain.resolved()
+    monkeypatch.setattr(GaussianNoise.__init__, "__kwdefaults__", {"scale": 3.0})
+    assert plain.resolved() != before

@@ -55,12 +55,12 @@ class Cell:
     @property
     def model(self) -> str:
         """File name of the trained recommender, the same for all cells that share it."""
-        return self._named(self.backbone.name, [asdict(self.backbone)["settings"]])
+        return self._named(self.backbone.name, [self.backbone.resolved()])
 
     @property
     def file(self) -> str:
         """File name of the measurement: readable, and other when anything that can change it is."""
-        settings = [dict(self.backbone.settings), dict(self.method.settings), self.attributes, self.attackers]
+        settings = [self.backbone.resolved(), self.method.resolved(), self.attributes, self.attackers]
         return self._named(f"{self.backbone.name}-{self.method.name}", settings)
 
     def _named(self, what: str, settings: Sequence[Any]) -> str:

@@ -36,6 +36,13 @@ class Variant:
     settings: Mapping[str, Any]
     label: str = ""
 
+    def resolved(self) -> dict[str, Any]:
+        """All settings, defaults included; none for the original."""
+        if self.name == "original":
+            return {}
+        value = settings_class(self.name)(**self.settings)
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
