@@ -85,3 +85,26 @@ def test_the_key_decides_the_draw_and_is_nowhere_in_the_result():
     assert not np.array_equal(first.table.vectors, other.table.vectors)
     assert KEY not in repr(first).encode()
     assert KEY.decode() not in repr(first)
+
+
+@pytest.mark.parametrize("slices", [0, 3])
+def test_beside_item_biases_everybody_is_scaled_by_one_factor_below_one(slices):
+    table, people = leaky()
+    biased = EmbeddingTable(table.ids, np.c_[table.vectors, np.ones(900)], frozen_columns=(6,), scoring="dot+constant")
+    method = Calibrated(slices=slices, length="keep")
+    plain, scaled = (run(method, each, people, key=KEY).table.free for each in (table, biased))
+    factors = scaled / plain
+    np.testing.assert_allclose(factors, factors[0, 0], rtol=1e-8)
+    assert 0.3 < factors[0, 0] < 1
+    # No other factor brings the new vectors closer to the old ones.
+    for other in (0.97, 1.03):
+        assert ((scaled - biased.free) ** 2).sum() < ((other * scaled - biased.free) ** 2).sum()
+
+
+def test_the_scale_does_not_tell_who_asked():
+    table, people = leaky()
+    some = people.mark({"gender": people.ids.values[:600], "age": people.ids.values[:600]})
+    biased = EmbeddingTable(table.ids, np.c_[table.vectors, np.ones(900)], frozen_columns=(6,), scoring="dot+constant")
+    method = Calibrated(slices=0, length="keep")
+    plain, kept = (run(method, each, some, key=KEY).table.free for each in (table, biased))
+    np.testing.assert_array_equal(plain, kept)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.data.embeddings import Scoring
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, cell_moments
@@ -23,7 +24,9 @@ class Calibrated:
     must cancel out. Here the released table looks, in first and second moments, like one whose labels mean nothing,
     sampling noise included. The map of a class is Gaussian optimal transport from its moments to the drawn ones,
     x -> m_t + A (x - m_s); attributes are swept until all agree. Slices then move what Gaussian maps cannot see: along
-    random directions the quantiles of each class go to those of its drawn class.
+    random directions the quantiles of each class go to those of its drawn class. Where vectors are scored together with
+    a constant (item biases) and everybody asked, all are last scaled by one factor, the least-squares one, for what was
+    moved predicts less than what was learnt.
 
     The draw comes from the key of the run and the user ids. Whoever holds it can solve for labels, so it is used once
     and never written anywhere; reports carry a commitment to it.
@@ -71,15 +74,30 @@ class Calibrated:
         null = cell_moments(vectors, drawn_cells, drawn_key)
         eraser, trace = self.solve_towards(moments, null)
         moved = eraser.apply(vectors, cells.of_user)
+        everyone = bool(cells.moves.all())
         if not self.slices:
-            return Moved(moved, trace, "closed form", eraser)
+            scale = self._scale(vectors, moved, rows.table.scoring) if everyone else 1.0
+            scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
+            return Moved(scale * moved, trace, "closed form", scaled)
         target = _Quantiles(vectors, drawn)
         rng = secret_generator(rows.key, b"slices")
         for done in range(self.slices):
             moved = target.pull(moved, cells.codes, rng, self.slice_step)
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
-        return Moved(moved, trace, "max steps")
+        scale = self._scale(vectors, moved, rows.table.scoring) if everyone else 1.0
+        return Moved(scale * moved, trace, "max steps")
+
+    def _scale(self, before: Matrix, after: Matrix, scoring: Scoring) -> float:
+        """One factor for all users: the share of a new vector that is still about its user, by least squares.
+
+        A moved vector is in part a stranger's. Where it is weighed against a constant such as an item bias, that part
+        should not count as much as taste did. With everyone's vectors scaled alike no attacker learns or loses
+        anything; where some users did not ask, their scale would tell who did.
+        """
+        if scoring != "dot+constant":
+            return 1.0
+        return min(1.0, float(np.vdot(before, after)) / max(float(np.vdot(after, after)), 1e-300))
 
     def solve_towards(self, moments: CellMoments, null: CellMoments) -> tuple[Eraser, tuple[Step, ...]]:
         """The eraser whose class moments are those of the drawn classes; never sees a row.
