@@ -1,11 +1,12 @@
 """Write the generated parts of the reference pages from the code itself; a test checks that they are current.
 
-    python docs/build_reference.py          rewrites docs/reference/cli.md and docs/reference/methods.md
+    python docs/build_reference.py          rewrites docs/reference/cli.md, docs/reference/methods.md, docs/reproduction.md
 
 A generated part stands between the two marker lines below; what is around it is written by hand.
 """
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -57,7 +58,29 @@ def methods() -> str:
     return "\n\n".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": commands, "methods.md": methods}
+def reproduction() -> str:
+    """Every table under docs/reproduction, methods down and attributes across, published numbers in brackets."""
+    from attrcloak.experiments import Row
+    from attrcloak.experiments.tables import blocks
+    from attrcloak.reporting.experiment import number
+
+    parts = []
+    for path in sorted((REFERENCE.parent / "reproduction").glob("*/*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row(**{**row, "ci": row["ci"] and tuple(row["ci"])}) for row in content["rows"]]
+        for block in blocks([row for row in rows if "% known" not in row.attacker]):
+            title = f"### {content['title']}: {block.heading}, `{content['protocol']}`, {content['seeds']} seed(s)"
+            head = ["| method | " + " | ".join(block.columns) + " |", "|---|" + "---|" * len(block.columns)]
+            lines = [f"| {line} | " + " | ".join(map(number, cells)) + " |" for line, cells in block.lines.items()]
+            parts.append("\n".join([title, "", *head, *lines]))
+    return "\n\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": commands,
+    "methods.md": methods,
+    "../reproduction.md": reproduction,
+}
 
 
 def rebuilt(page: str) -> str:

@@ -132,6 +132,7 @@ def compare(
     """
     began = time.perf_counter()
     chosen = check_methods(methods)
+    dataset.require_attributes()
     say = progress or (lambda stage, done, total: None)
     split = dataset.interactions.leave_one_out(seed)
     people = dataset.people.align(dataset.interactions.users)

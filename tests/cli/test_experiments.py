@@ -88,3 +88,15 @@ def test_a_table_on_real_data_puts_our_numbers_beside_the_published_ones(run, sh
     assert found["original", "xgboost", "gender"]["published"] == 0.7626
     # Users drawn together by class become the easiest to read: the method's known failure.
     assert found["u2u-r", "xgboost", "gender"]["value"] > found["original", "xgboost", "gender"]["value"] + 0.1
+
+
+def test_a_data_set_without_attributes_is_an_error_before_anything_is_trained(own, run):
+    import pyarrow.parquet as parquet
+
+    users = own / "users.parquet"
+    parquet.write_table(parquet.read_table(users).select(["user_id"]), users)
+    for words in (("compare", "mine.toml", "--dataset", "own"), ("demo", "--dataset", "own")):
+        done = run(*words, "--data-dir", own, "--out", "out")
+        assert done.code == 1
+        assert "says nothing of its users" in done.err
+        assert not Path("out").exists()

@@ -96,6 +96,7 @@ def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing
         for dataset in plan.datasets:
             try:
                 loaded = load(dataset, data_dir, progress)
+                loaded.require_attributes()
             except AttrCloakError as error:
                 # One missing set of several must not cost the others; asked for by name, it is an error.
                 if not skip_missing:

@@ -129,7 +129,11 @@ def run(plan: Plan, dataset: Dataset, folder: Path, progress: Progress | None = 
         folder: where measurements ("cells") and trained recommenders ("models") are kept. Interrupt the run and start
             it again with the same folder: finished cells are read, the others measured.
         progress: called with (stage, done, total).
+
+    Raises:
+        InvalidInput: the data set says nothing of its users, or a kept measurement is of another version.
     """
+    dataset.require_attributes()
     cells = list(cells_of(plan, dataset.name))
     say = progress or (lambda stage, done, total: None)
     found = []

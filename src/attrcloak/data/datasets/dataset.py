@@ -29,6 +29,20 @@ class Dataset:
     licence: str
     source: str
 
+    def require_attributes(self) -> None:
+        """Raise InvalidInput when nothing is known of the users, before anything is trained for them.
+
+        Raises:
+            InvalidInput: there is no attribute; says what file would bring one.
+        """
+        if not self.people.names:
+            wanted = (
+                "ModCloth's body shape is in df_modcloth.csv (column user_attr); give its folder as data_dir"
+                if self.name == "modcloth"
+                else "give users.parquet a column for each attribute"
+            )
+            raise InvalidInput(f"{self.name} from {self.source} says nothing of its users: {wanted}")
+
 
 def interactions_of(
     table: Any, source: str, user: str, item: str, time: str | None, rating: str | None, last: str | None = None
