@@ -1,6 +1,6 @@
 """Write the generated parts of the reference pages from the code itself; a test checks that they are current.
 
-    python docs/build_reference.py          rewrites docs/reference/cli.md, docs/reference/methods.md, docs/reproduction.md
+    python docs/build_reference.py          rewrites the pages in PAGES below
 
 A generated part stands between the two marker lines below; what is around it is written by hand.
 """

@@ -117,7 +117,7 @@ def compare(
 
     Args:
         dataset: interactions and people.
-        model: "als", "bpr", "bpr-mf" or "ncf".
+        model: "als", "bpr", "bpr-mf", "ncf" or "lightgcn".
         methods: names in ``METHODS``; those in ``DEMONSTRATED`` by default. "original" is always measured and may be
             listed too.
         attributes: which to unlearn together; all of the data set by default.

@@ -50,7 +50,7 @@ def histograms(
     drawn: dict[str, Any] = {}
     for name in people.names:
         attribute = people[name]
-        largest = np.argsort(-attribute.counts)[:2]
+        largest = np.argsort(-attribute.counts)[: min(2, np.count_nonzero(attribute.counts))]
         apart = _standardised_gap(vectors, attribute.codes, largest)
         dimensions = (
             np.argsort(-apart, kind="stable")[:SHOWN_DIMENSIONS].tolist()

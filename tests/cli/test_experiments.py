@@ -34,9 +34,10 @@ def test_compare_leaves_tables_and_the_frontier(own, run):
     done = run("compare", "mine.toml", "--data-dir", own, "--out", "out")
     assert done.code == 0, done.err
     assert {path.name for path in Path("out").iterdir()} == {
-        "cells", "models", "mine.json", "mine.csv", "mine.tex", "mine.html", "mine-frontier.json", "mine-frontier.html",
+        "cells", "models", "mine-sound.json", "mine.csv", "mine.tex", "mine.html", "mine-frontier.json",
+        "mine-frontier.html",
     }  # fmt: skip
-    content = json.loads(Path("out/mine.json").read_text())
+    content = json.loads(Path("out/mine-sound.json").read_text())
     assert (content["protocol"], content["seeds"]) == ("sound", 2)
     assert "privacy against utility" in done.out
 

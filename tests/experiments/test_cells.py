@@ -1,18 +1,19 @@
 """Cells are measured once, kept whole, and found again."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from attrcloak.errors import InvalidInput
-from attrcloak.experiments import Measurement, cells, run
+from attrcloak.experiments import Measurement, Plan, cells, run
 from attrcloak.experiments.cells import cells_of
 
 
-def test_every_point_of_the_grid_is_a_cell(plan, measured):
+def test_every_point_of_the_grid_is_a_cell(plan, dataset, measured):
     assert len(measured) == 2 * 2 * 5  # protocols, seeds, and five variants of four methods
-    assert [m.cell for m in measured] == list(cells_of(plan, "planted"))
+    assert [m.cell for m in measured] == list(cells_of(plan, dataset))
 
 
 def test_the_same_run_again_measures_nothing(plan, dataset, folder, measured, monkeypatch):
@@ -31,10 +32,10 @@ def test_a_cell_that_was_lost_comes_back_the_same(plan, dataset, folder, measure
     assert not list(folder.rglob("*.part*"))
 
 
-def test_other_settings_are_other_cells(plan, measured):
+def test_other_settings_are_other_cells(plan, dataset, measured):
     files = [m.cell.file for m in measured]
     assert len(set(files)) == len(files)
-    other = next(iter(cells_of(plan.narrowed(attackers=("logistic",)), "planted")))
+    other = next(iter(cells_of(plan.narrowed(attackers=("logistic",)), dataset)))
     assert other.file not in files
     assert other.model == measured[0].cell.model  # what is trained does not depend on who attacks it
 
@@ -82,3 +83,26 @@ def test_a_changed_default_is_another_cell(measured, monkeypatch):
     before = plain.resolved()
     monkeypatch.setattr(GaussianNoise.__init__, "__kwdefaults__", {"scale": 3.0})
     assert plain.resolved() != before
+
+
+def test_two_plans_share_a_cell_and_keep_their_own_labels(plan, dataset, folder, measured, monkeypatch):
+    monkeypatch.setattr(cells, "measure", lambda *_, **__: pytest.fail("measured again"))
+    fixed = Plan(
+        title="other",
+        methods=("original", "noise"),
+        attackers=plan.attackers,
+        protocols=("sound",),
+        seeds=2,
+        settings={**plan.settings, "both": {**plan.settings["both"], "noise": {"scale": 2.0}}},
+    )
+    again = run(fixed, dataset, folder)
+    assert {m.cell.method.label for m in again} == {""}
+    labelled = {m.cell.file for m in measured if m.cell.method.label == "scale=2.0"}
+    assert {m.cell.file for m in again if m.cell.method.name == "noise"} <= labelled
+
+
+def test_other_data_of_the_same_name_are_other_cells(plan, dataset):
+    kept = np.ones(len(dataset.interactions), dtype=bool)
+    kept[0] = False
+    other = replace(dataset, interactions=dataset.interactions.keep(kept))
+    assert next(cells_of(plan, other)).file != next(cells_of(plan, dataset)).file

@@ -7,6 +7,7 @@ import pytest
 
 from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
 from attrcloak.experiments import TABLES, Plan, plan_of_table, read_plan
+from attrcloak.experiments.plan import settings_class
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -29,6 +30,19 @@ def test_tables_that_share_cells_have_the_same_settings():
             plans[0].methods,
             plans[0].attackers,
         )
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_methods_run_with_their_settings_of_the_paper(name):
+    """Where a class says what the paper's settings are, every plan has them; the DD floor is explained in the plans."""
+    plan = plan_of_table(name)
+    for method in set(plan.methods) & {"attrcloak-df", "u2u-r", "d2d-r", "rap"}:
+        wanted = settings_class(method).paper()
+        for variant in plan.variants(method, "paper"):
+            found = settings_class(method)(
+                **{**variant.settings, **({"weight": "mgda"} if "weight" in variant.settings else {})}
+            )
+            assert found == wanted
 
 
 def test_all_problems_come_in_one_error():
@@ -101,3 +115,19 @@ def test_every_file_in_experiments_is_a_plan():
     assert {path.stem for path in files} >= set(TABLES)
     for path in files:
         assert tomllib.loads(path.read_text())["title"] == read_plan(path).title
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"metrics": ("accuracyy",)}, "did you mean 'accuracy'"),
+        ({"methods": ("original", "original")}, "'original' stands more than once"),
+        ({"settings": {"both": {"attrcloak-df": {"drift": "summ"}}}}, "drift is 'summ'"),
+        ({"settings": {"paper": {"als": {"factors": -4}}}}, "factors is -4"),
+        ({"quick": {"seed": 1}}, "did you mean 'seeds'"),
+        ({"quick": {"methods": ["leece"]}}, "did you mean 'leace'"),
+    ],
+)
+def test_what_would_fail_hours_later_fails_now(fields, message):
+    with pytest.raises(InvalidInput, match=message):
+        Plan(title="x", **fields)

@@ -77,6 +77,7 @@ def test_the_json_says_protocol_and_seeds(plan, measured):
         (("table4", "ml-100k", "als", "original", "xgboost", "gender", "accuracy"), None),
         (("table4", "ml-100k", "ncf", "calibrated", "xgboost", "gender", "accuracy"), None),
         (("table4", "ml-100k", "ncf", "original", "xgboost", "gender", "balanced_accuracy"), None),
+        (("", "ml-100k", "ncf", "original", "xgboost", "gender", "accuracy"), None),
     ],
 )
 def test_published_numbers_are_those_of_the_paper(cell, expected):

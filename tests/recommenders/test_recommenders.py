@@ -140,7 +140,10 @@ def test_items_of_another_width_are_refused() -> None:
         Recommender("x", EmbeddingTable(Ids.range(3), np.ones((3, 4))), np.ones((5, 3), dtype=np.float32), {}, 0, 0.0)
 
 
-@pytest.mark.parametrize(("name", "library", "extra"), [("als", "implicit", "implicit"), ("ncf", "torch", "torch")])
+@pytest.mark.parametrize(
+    ("name", "library", "extra"),
+    [("als", "implicit", "implicit"), ("ncf", "torch", "torch"), ("lightgcn", "torch", "torch")],
+)
 def test_a_missing_library_is_one_clear_error(name: str, library: str, extra: str) -> None:
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -36,6 +37,7 @@ class Cell:
 
     Attributes:
         dataset: name.
+        data: fingerprint of its interactions and people.
         protocol: "paper" or "sound".
         backbone: recommender and settings.
         method: method or protection and settings.
@@ -45,6 +47,7 @@ class Cell:
     """
 
     dataset: str
+    data: str
     protocol: str
     backbone: Variant
     method: Variant
@@ -59,12 +62,12 @@ class Cell:
 
     @property
     def file(self) -> str:
-        """File name of the measurement: readable, and other when anything that can change it is."""
+        """File name of the measurement: readable, and another one when data, settings or attackers are."""
         settings = [self.backbone.resolved(), self.method.resolved(), self.attributes, self.attackers]
         return self._named(f"{self.backbone.name}-{self.method.name}", settings)
 
     def _named(self, what: str, settings: Sequence[Any]) -> str:
-        text = json.dumps([SCHEMA, settings], sort_keys=True, default=list)
+        text = json.dumps([SCHEMA, self.data, settings], sort_keys=True, default=list)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{self.dataset}-{self.protocol}-{what}-s{self.seed}-{digest}"
 
@@ -111,13 +114,14 @@ class Measurement:
         return cls(Cell(**cell), tuple(values.pop("attacks")), **values)
 
 
-def cells_of(plan: Plan, dataset: str) -> Iterator[Cell]:
+def cells_of(plan: Plan, dataset: Dataset) -> Iterator[Cell]:
     """Every cell of a data set; those that share a recommender follow one another."""
+    data = dataset.fingerprint()
     for protocol in plan.protocols:
         for backbone in plan.variants_of(plan.backbones, protocol):
             for seed in range(plan.seeds):
                 for method in plan.variants_of(plan.methods, protocol):
-                    yield Cell(dataset, protocol, backbone, method, plan.attributes, plan.attackers, seed)
+                    yield Cell(dataset.name, data, protocol, backbone, method, plan.attributes, plan.attackers, seed)
 
 
 def run(plan: Plan, dataset: Dataset, folder: Path, progress: Progress | None = None) -> list[Measurement]:
@@ -134,20 +138,20 @@ def run(plan: Plan, dataset: Dataset, folder: Path, progress: Progress | None = 
         InvalidInput: the data set says nothing of its users, or a kept measurement is of another version.
     """
     dataset.require_attributes()
-    cells = list(cells_of(plan, dataset.name))
+    cells = list(cells_of(plan, dataset))
     say = progress or (lambda stage, done, total: None)
     found = []
     for done, cell in enumerate(cells):
         say(f"{plan.table or 'experiment'} on {dataset.name}", done, len(cells))
         path = folder / "cells" / f"{cell.file}.json"
         if path.is_file():
-            found.append(_kept(path))
+            found.append(_kept(path, cell))
             continue
         measurement = measure(cell, dataset, folder / "models", progress)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(measurement.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        found.append(_kept(path))
+            temporary.write_text(json.dumps(_finite(measurement.to_json()), indent=1) + "\n", encoding="utf-8")
+        found.append(_kept(path, cell))
     say(f"{plan.table or 'experiment'} on {dataset.name}", len(cells), len(cells))
     return found
 
@@ -251,9 +255,19 @@ def _protected(
     return original, result
 
 
-def _kept(path: Path) -> Measurement:
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _kept(path: Path, cell: Cell) -> Measurement:
+    """A measurement from its file, under the labels of the plan that asks for it and not of the one that made it."""
     try:
-        return Measurement.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return replace(Measurement.from_json(json.loads(path.read_text(encoding="utf-8"))), cell=cell)
     except (OSError, ValueError, TypeError, KeyError, InvalidInput) as error:
         raise InvalidInput(
             f"{path} is not a measurement of this version ({error}); delete it to measure again"

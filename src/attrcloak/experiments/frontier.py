@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from attrcloak.auditing.report import EQUATIONS
+from attrcloak.errors import InvalidInput
 from attrcloak.experiments.cells import Measurement
 from attrcloak.experiments.tables import interval
+from attrcloak.release import MARGIN
 
 SCHEMA = "attrcloak/frontier/1"
-AT_CHANCE = 0.03
-"""Leakage up to which a point counts as at chance, the margin of the release verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,10 @@ class Point:
     Attributes:
         method: its name.
         setting: what varies, empty where nothing does.
-        leakage: of the strongest attacker: the largest over attackers and attributes of
-            |balanced accuracy - chance| / (1 - chance), the balanced accuracy first averaged over seeds. In [0, 1].
-            The moment equations count above chance only; attackers that relabel their answers count above chance too.
+        leakage: of the strongest attacker: the largest over attackers and attributes of |balanced accuracy - chance|,
+            the balanced accuracy first averaged over seeds. In [0, 1 - chance]. The moment equations count above chance
+            only, relabelled answers as well. The largest of many noisy numbers is never 0, not even for noise: the
+            fewer the users, the higher that floor.
         strongest: which attacker on which attribute that is.
         utility: NDCG@10 as a share of the original's, mean over seeds.
         utility_ci: 95 % interval over seeds; None with one seed.
@@ -52,7 +53,7 @@ class Curve:
         points: every method at every setting.
         area: by method: area under its own best utility for each leakage from 0 to that of the original, as a share of
             the whole. In [0, 1]; a method that costs nothing at no leakage has 1.
-        utility_at_chance: by method: its best utility with leakage of at most ``AT_CHANCE``; None where it has none.
+        utility_at_chance: by method: its best utility with leakage of at most ``MARGIN``; None where it has none.
     """
 
     dataset: str
@@ -67,7 +68,11 @@ class Curve:
 
 
 def frontier(measurements: Iterable[Measurement]) -> list[Curve]:
-    """One curve for each data set and recommender, from measurements of the sound protocol."""
+    """One curve for each data set and recommender, from measurements of the sound protocol.
+
+    Raises:
+        InvalidInput: the original was not measured.
+    """
     groups: dict[tuple[str, str], dict[tuple[str, str], list[Measurement]]] = {}
     for measurement in measurements:
         cell = measurement.cell
@@ -88,6 +93,8 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 def _curve(dataset: str, backbone: str, of_method: Mapping[tuple[str, str], list[Measurement]]) -> Curve:
     baseline = {m.cell.seed: m.utility["ndcg@10"] for m in of_method.get(("original", ""), ())}
+    if not baseline:
+        raise InvalidInput(f"{dataset}, {backbone}: the original was not measured, and utility is a share of its own")
     points = []
     for (method, setting), found in of_method.items():
         paired = [m for m in found if m.cell.seed in baseline]
@@ -116,7 +123,7 @@ def _curve(dataset: str, backbone: str, of_method: Mapping[tuple[str, str], list
         tuple(points),
         {name: _area([p for p in points if p.method == name], worst) for name in names},
         {
-            name: max((p.utility for p in points if p.method == name and p.leakage <= AT_CHANCE), default=None)
+            name: max((p.utility for p in points if p.method == name and p.leakage <= MARGIN), default=None)
             for name in names
         },
     )
@@ -133,8 +140,8 @@ def _leakage(found: Sequence[Measurement]) -> tuple[float, str]:
         apart = float(np.mean([e["balanced_accuracy"] for e in of_seeds])) - chance
         relabelled = float(np.mean([e["adaptive_balanced_accuracy"] for e in of_seeds])) - chance
         distance = max(apart, relabelled) if attacker == EQUATIONS else max(abs(apart), relabelled)
-        if distance / (1 - chance) > best:
-            best, strongest = distance / (1 - chance), f"{attacker} on {attribute}"
+        if distance > best:
+            best, strongest = distance, f"{attacker} on {attribute}"
     return best, strongest
 
 

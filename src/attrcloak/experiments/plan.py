@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attrcloak.attackers import ATTACKERS
-from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
+from attrcloak.errors import InvalidInput, InvalidSettings, MissingExtra, UnreadableFile
+from attrcloak.evaluation import METRICS as UTILITY_METRICS
 from attrcloak.recommenders import MODELS, model_class
 from attrcloak.recommenders.protected import PROTECTED, protected_class
 from attrcloak.unlearning import METHODS
@@ -19,6 +20,10 @@ Measure = Literal["attacks", "utility", "seconds", "shapes"]
 MEASURES: tuple[Measure, ...] = ("attacks", "utility", "seconds", "shapes")
 PROTOCOLS = ("paper", "sound")
 METHOD_NAMES = ("original", *METHODS, *PROTECTED)
+ATTACK_METRICS = {"paper": ("accuracy",), "sound": ("balanced_accuracy", "adaptive_balanced_accuracy")}
+"""What is quoted from an attack under each protocol."""
+
+QUICK_FIELDS = ("seeds", "datasets", "protocols", "methods", "attackers", "backbones", "settings", "grid")
 TABLES = ("table1", "table2", "table4", "table5", "table6", "table7", "fig4", "fig5", "fig6")
 
 
@@ -63,7 +68,7 @@ class Plan:
         attributes: which to unlearn together; all of the data set where empty.
         settings: by "both", "paper" or "sound", then by recommender or method: fields to set.
         grid: by recommender or method, then by field: values to try, one variant each.
-        quick: what changes for a short run: any field of this class but ``quick``, merged into it.
+        quick: what changes for a short run: ``settings`` are merged into those above, other fields take their place.
     """
 
     title: str
@@ -101,6 +106,7 @@ class Plan:
             "protocols": PROTOCOLS,
         }
         for name, known in choices.items():
+            problems += [f"{name}: {twice!r} stands more than once" for twice in _repeated(getattr(self, name))]
             problems += [_unknown(f"{name}: no", entry, known) for entry in getattr(self, name) if entry not in known]
             if not getattr(self, name):
                 problems.append(f"{name} is empty")
@@ -111,10 +117,17 @@ class Plan:
             for scope in self.settings
             if scope not in ("both", *PROTOCOLS)
         ]
+        metrics = (*UTILITY_METRICS, *ATTACK_METRICS["paper"], *ATTACK_METRICS["sound"])
+        problems += [_unknown("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
+        problems += [_unknown("quick: no field", name, QUICK_FIELDS) for name in self.quick if name not in QUICK_FIELDS]
         if not problems:
             problems += self._settings_that_do_not_exist()
+        if not problems:
+            problems += self._settings_out_of_range()
         if problems:
             raise InvalidInput(problems)
+        if self.quick:
+            self.quickened()
 
     def quickened(self) -> "Plan":
         """The short run of this plan."""
@@ -127,6 +140,7 @@ class Plan:
                         merged.setdefault(scope, {}).setdefault(entry, {}).update(chosen)
                 value = merged
             changes[name] = value
+        changes.setdefault("title", f"{self.title}, short run")
         return _built({**{f.name: getattr(self, f.name) for f in fields(self)}, **changes, "quick": {}}, self.title)
 
     def narrowed(self, **chosen: Sequence[str] | int | None) -> "Plan":
@@ -150,6 +164,18 @@ class Plan:
             found.append(Variant(name, {**fixed, **point}, label))
         return found
 
+    def _settings_out_of_range(self) -> list[str]:
+        problems = []
+        for protocol in self.protocols:
+            for variant in self.variants_of((*self.backbones, *self.methods), protocol):
+                try:
+                    variant.resolved()
+                except (InvalidSettings, TypeError) as error:
+                    problems.append(f"{variant.name} ({protocol}): {error}")
+                except MissingExtra:
+                    continue  # said when it is trained; a plan can be read without it
+        return problems
+
     def _settings_that_do_not_exist(self) -> list[str]:
         named: list[tuple[str, Iterable[str]]] = [(name, axes) for name, axes in self.grid.items()]
         named += [(name, of) for scope in self.settings.values() for name, of in scope.items()]
@@ -158,7 +184,10 @@ class Plan:
             if name not in (*MODELS, *METHOD_NAMES[1:]):
                 problems.append(_unknown("settings for", name, (*MODELS, *METHOD_NAMES[1:])))
                 continue
-            known = [f.name for f in fields(settings_class(name))]
+            try:
+                known = [f.name for f in fields(settings_class(name))]
+            except MissingExtra:
+                continue
             problems += [_unknown(f"{name} has no setting", key, known) for key in keys if key not in known]
         return problems
 
@@ -188,8 +217,8 @@ def plan_of_table(name: str) -> Plan:
     """The plan that comes with this package for a table or figure of the paper."""
     if name not in TABLES:
         near = get_close_matches(name, TABLES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidSettings(f"there is no table {name!r}{hint} There are: {', '.join(TABLES)}")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InvalidSettings(f"there is no table {name!r}; {hint}there are: {', '.join(TABLES)}")
     shipped = Path(str(files("attrcloak.experiments"))) / "plans"
     in_checkout = Path(__file__).resolve().parents[3] / "experiments"
     return read_plan((shipped if shipped.is_dir() else in_checkout) / f"{name}.toml")
@@ -206,6 +235,10 @@ def _built(content: Mapping[str, Any], where: str) -> Plan:
         return Plan(**content)
     except InvalidInput as error:
         raise InvalidInput([f"{where}: {problem}" for problem in error.problems]) from error
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

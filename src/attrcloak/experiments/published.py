@@ -7,6 +7,7 @@ Table IV has three other cells and is not used. What the paper calls location is
 
 from collections.abc import Mapping
 
+_TABLES = ("table1", "table2", "table4", "table5", "table6", "table7", "fig4", "fig5", "fig6")
 _COLUMNS = (
     ("ml-100k", "gender"),
     ("ml-100k", "age"),
@@ -142,6 +143,8 @@ def published(
         attribute: its name; empty for utility and seconds.
         metric: "accuracy", one of the utility metrics, or "seconds".
     """
+    if table not in _TABLES:
+        return None
     if table == "table7":
         return (
             _lightgcn(method, attacker, attribute, metric) if (dataset, backbone) == ("ml-100k", "lightgcn") else None

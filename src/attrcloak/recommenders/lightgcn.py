@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array
 
 from attrcloak.data.interactions import Interactions
 from attrcloak.errors import InvalidSettings
 from attrcloak.recommenders.bpr_mf import Factors
-from attrcloak.recommenders.training import Tensor, TrainingSettings, Vectors, nn
+from attrcloak.recommenders.training import Tensor, TrainingSettings, Vectors, nn, torch
 
 if TYPE_CHECKING:
     Graph = csr_array[np.float32]

@@ -22,9 +22,20 @@ try:
 
     from attrcloak.recommenders.checkpoint import Checkpoint, Progressed, States, identity
 except ImportError as error:
-    raise MissingExtra("the models 'bpr-mf', 'ncf' and 'lightgcn'", "torch") from error
+    raise MissingExtra("bpr-mf, ncf, lightgcn and rap", "torch") from error
 
-__all__ = ["Adversary", "Tensor", "TrainingSettings", "TwoSided", "Vectors", "embedding", "nn", "served"]
+__all__ = [
+    "Adversary",
+    "Tensor",
+    "TrainingSettings",
+    "TwoSided",
+    "Vectors",
+    "embedding",
+    "nn",
+    "seeded",
+    "served",
+    "torch",
+]
 
 Progress = Callable[[str, int, int], None]
 

@@ -30,7 +30,7 @@ PROTOCOL_MEANS = {
 def write_tables(
     plan: Plan, name: str, measurements: Sequence[Measurement], rows: Mapping[str, Sequence[Row]], folder: Path
 ) -> list[Path]:
-    """Write NAME.json (first protocol), NAME-PROTOCOL.json (others), NAME.csv, NAME.tex and NAME.html (all protocols).
+    """Write NAME.json (protocol paper), NAME-sound.json, and NAME.csv, NAME.tex and NAME.html with both.
 
     Args:
         plan: what was run.
@@ -44,8 +44,8 @@ def write_tables(
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for position, (protocol, of_protocol) in enumerate(rows.items()):
-        path = folder / (f"{name}.json" if position == 0 else f"{name}-{protocol}.json")
+    for protocol, of_protocol in rows.items():
+        path = folder / (f"{name}.json" if protocol == "paper" else f"{name}-{protocol}.json")
         write_json(table_json(plan, of_protocol, protocol), path)
         written.append(path)
     texts = {

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attrcloak.experiments.frontier import AT_CHANCE, Curve
+from attrcloak.experiments.frontier import Curve
 from attrcloak.experiments.tables import CONTROLS, Row
+from attrcloak.release import MARGIN
 from attrcloak.reporting.figures import COLOURS, FAINT, INK, MARKERS, SOFT, grid, legend_below, svg, title
 
 
@@ -38,38 +39,60 @@ def agreement_figure(rows: Sequence[Row]) -> str | None:
 
 
 def sweep_figure(rows: Sequence[Row]) -> str | None:
-    """Every metric over the setting that varies, one panel a data set and metric; None where nothing varies."""
+    """Every metric over the setting that varies, one panel a data set and metric; None where nothing varies.
+
+    Numbers lie on the axis in their order; what is no number, such as the MGDA rule, and the original are dotted and
+    dashed lines across.
+    """
     varying = [row for row in rows if row.setting and row.attacker not in CONTROLS]
     if not varying:
         return None
     panels = list(dict.fromkeys((row.dataset, row.attacker, row.attribute, row.metric) for row in varying))
     columns = min(3, len(panels))
     figure, axes = grid(-(-len(panels) // columns), columns, 1.9)
+    methods = list(dict.fromkeys(row.method for row in varying))
     for axis, panel in zip(axes, panels, strict=False):
-        inside = [row for row in varying if (row.dataset, row.attacker, row.attribute, row.metric) == panel]
-        settings = list(dict.fromkeys(row.setting for row in inside))
-        for position, method in enumerate(dict.fromkeys(row.method for row in varying)):
-            line = [row for row in inside if row.method == method]
-            places = [settings.index(row.setting) for row in line]
+        inside = [row for row in rows if (row.dataset, row.attacker, row.attribute, row.metric) == panel]
+        places = list(dict.fromkeys(row.setting for row in inside if row.setting and _on_the_axis(row.setting)))
+        for position, method in enumerate(methods):
             colour = COLOURS[position % len(COLOURS)]
-            axis.plot(places, [row.value for row in line], "-", marker="o", ms=3.5, lw=1.2, color=colour, label=method)
-            for place, row in zip(places, line, strict=True):
+            line = [row for row in inside if row.method == method and row.setting in places]
+            x = [places.index(row.setting) for row in line]
+            axis.plot(x, [row.value for row in line], "-", marker="o", ms=3.5, lw=1.2, color=colour, label=method)
+            for place, row in zip(x, line, strict=True):
                 if row.ci is not None:
                     axis.plot([place, place], row.ci, color=colour, lw=0.8, alpha=0.6)
-        axis.set_xticks(range(len(settings)), [text.rsplit("=", 1)[-1] for text in settings], fontsize=7)
+            for row in inside:
+                if row.method == method and row.setting and row.setting not in places:
+                    axis.axhline(row.value, color=colour, lw=1.0, ls=":", label=f"{method}, {row.setting}")
+        for row in inside:
+            if row.method == "original" and not row.setting:
+                axis.axhline(row.value, color=INK, lw=0.9, ls=(0, (4, 2)), label="original")
+        single = all("," not in setting for setting in places)
+        axis.set_xticks(
+            range(len(places)), [text.rsplit("=", 1)[-1] if single else text for text in places], fontsize=7
+        )
         dataset, attacker, attribute, metric = panel
         title(axis, " ".join(part for part in (attribute, metric.replace("_", " ")) if part))
-        axis.set_xlabel(", ".join(part for part in (dataset, attacker, _setting_name(settings)) if part), fontsize=7)
+        name = places[0].split("=", 1)[0] if places and single else ""
+        axis.set_xlabel(", ".join(part for part in (dataset, attacker, name) if part), fontsize=7)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    legend_below(figure, 5, *axes[0].get_legend_handles_labels())
+    legend_below(figure, 4, *axes[0].get_legend_handles_labels())
     return svg(figure, "results over the setting that varies")
+
+
+def _on_the_axis(setting: str) -> bool:
+    """Whether a setting such as "weight=0.2" has a place on an axis; "weight=mgda" has none."""
+    return all(
+        part.rsplit("=", 1)[-1].replace(".", "", 1).replace("e-", "", 1).isdigit() for part in setting.split(", ")
+    )
 
 
 def frontier_figure(curve: Curve) -> str:
     """Leakage of the strongest attacker against utility, every method a curve, the Pareto front ringed."""
     figure, (axis,) = grid(1, 1, 4.0)
-    axis.axvspan(-0.01, AT_CHANCE, color=FAINT, alpha=0.45, lw=0)
+    axis.axvspan(-0.01, MARGIN, color=FAINT, alpha=0.45, lw=0)
     axis.axhline(1.0, color=INK, lw=0.9, ls=(0, (4, 2)))
     for position, method in enumerate(dict.fromkeys(point.method for point in curve.points)):
         line = sorted((p for p in curve.points if p.method == method), key=lambda p: p.leakage)
@@ -84,12 +107,8 @@ def frontier_figure(curve: Curve) -> str:
     axis.plot([p.leakage for p in front], [p.utility for p in front], "o", ms=10, mfc="none", mec=INK, lw=0, mew=0.9)
     axis.set_xlim(left=-0.01)
     axis.set_ylim(bottom=0)
-    axis.set_xlabel("leakage of the strongest attacker, 0 is chance, 1 is every label", fontsize=8, color=SOFT)
+    axis.set_xlabel("leakage of the strongest attacker, |balanced accuracy - chance|", fontsize=8, color=SOFT)
     axis.set_ylabel("NDCG@10, share of the original", fontsize=8, color=SOFT)
     title(axis, f"{curve.dataset}, {curve.backbone}")
     legend_below(figure, 5, *axis.get_legend_handles_labels())
     return svg(figure, f"leakage against utility on {curve.dataset} with {curve.backbone}")
-
-
-def _setting_name(settings: Sequence[str]) -> str:
-    return settings[0].rsplit("=", 1)[0] if "=" in settings[0] else ""

@@ -55,6 +55,11 @@ class AttrCloakDF:
     def __post_init__(self) -> None:
         if not 0 <= self.min_leakage_weight <= 1:
             raise InvalidSettings(f"min_leakage_weight is {self.min_leakage_weight}, expected a number in [0, 1]")
+        if self.drift not in ("relative", "sum") or self.solver not in ("gradient descent", "l-bfgs"):
+            raise InvalidSettings(
+                f"drift is {self.drift!r} and solver {self.solver!r}, expected 'relative' or 'sum', and "
+                "'gradient descent' or 'l-bfgs'"
+            )
         check_weight(self.weight)
         if self.steps < 1 or self.learning_rate <= 0 or self.ridge < 0 or self.pooling < 0:
             raise InvalidSettings("steps and learning_rate must be positive, ridge and pooling must not be negative")

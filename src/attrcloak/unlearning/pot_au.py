@@ -60,7 +60,8 @@ class _PostTraining:
             name: of the method.
             rows: the table and its cells.
             slope: the loss's gradient.
-            size: about what the loss is at the start, which is given; the ranking is weighed against it.
+            size: of the vectors at the start, the unit in which ``ranking_weight`` is given: a number of the order of
+                the loss for U2U-R, 1 for D2D-R, whose loss has no unit.
             progress: see ``RowMethod``.
         """
         start = rows.vectors[rows.cells.moves]
@@ -246,7 +247,7 @@ class RankingHinge:
 
     Attributes:
         steps: (m, length - 1, d) item vector of each place of the list less that of the place before; 0 past its end.
-        before: (m, length - 1) by how much the score falls there at the start, plus the margin, negated as the hinge
+        before: (m, length - 1) s(i_{n+1}) - s(i_n) + margin at the start, as the hinge
             has it; minus infinity past the list's end.
     """
 

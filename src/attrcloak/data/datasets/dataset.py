@@ -1,5 +1,6 @@
 """A data set in memory, and how columns of any source become one."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +29,20 @@ class Dataset:
     people: UserAttributes
     licence: str
     source: str
+
+    def fingerprint(self) -> str:
+        """SHA-256 of who interacted with what and when, and of who belongs to which class."""
+        digest = hashlib.sha256()
+        pairs = self.interactions
+        for ids in (pairs.users, pairs.items, self.people.ids):
+            digest.update("\n".join(map(str, ids.values.tolist())).encode() + b"\0")
+        for column in (pairs.user_rows, pairs.item_rows, pairs.times, pairs.ratings, pairs.last_item):
+            digest.update(b"-" if column is None else np.ascontiguousarray(column).tobytes())
+        for name in self.people.names:
+            attribute = self.people[name]
+            digest.update(repr((name, attribute.classes)).encode())
+            digest.update(attribute.codes.tobytes() + attribute.marks.tobytes())
+        return f"sha256:{digest.hexdigest()}"
 
     def require_attributes(self) -> None:
         """Raise InvalidInput when nothing is known of the users, before anything is trained for them.

@@ -7,15 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-
 from attrcloak.data.attributes import UNKNOWN, UserAttributes
 from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
 from attrcloak.recommenders import configured
 from attrcloak.recommenders.recommender import Recommender
-from attrcloak.recommenders.training import TrainingSettings, Vectors, seeded
+from attrcloak.recommenders.training import Tensor, TrainingSettings, Vectors, nn, seeded, torch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ _SAMPLE = 20_000
 class RecEraser:
     """Shards, sub-models and aggregation (Chen et al., WWW 2022; SISA: Bourtoule et al., S&P 2021).
 
-    Interactions are split into shards by balanced k-means on vectors pre-trained on all of them, each shard trains its
+    Interactions are split into shards of bounded size around k-means centres of vectors pre-trained on all of them (one
+    balanced assignment, where the paper alternates it with new centres), each shard trains its
     own sub-model, and the sub-models become one table. To forget interactions, the shards that held them are trained
     again without them. It forgets interactions; it does not protect attributes, and is here to show that.
 
@@ -130,7 +131,7 @@ class RecEraser:
         return replace(model, seconds=time.perf_counter() - began)
 
     def assign(self, interactions: Interactions, whole: Recommender, seed: int) -> NDArray[np.int64]:
-        """(m,) shard of each interaction, by balanced k-means on pre-trained vectors.
+        """(m,) shard of each interaction, by k-means on pre-trained vectors and one balanced assignment.
 
         The centres are those of k-means, for interactions on at most 20,000 of them and on user and item vector side by
         side; then ``balanced_assignment`` with the cap.
