@@ -15,14 +15,15 @@ from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.datasets import Dataset
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.interactions import Split
-from attrcloak.errors import InvalidSettings
+from attrcloak.errors import InvalidSettings, not_among
 from attrcloak.evaluation import UtilityReport, evaluate
 from attrcloak.pictures import histograms, projections
+from attrcloak.progress import Progress
 from attrcloak.recommenders import train
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.release import Verdict, judge
 from attrcloak.unlearning import DEMONSTRATED, METHODS
-from attrcloak.unlearning.method import MomentMethod, Progress, RowMethod, UnlearningResult, run
+from attrcloak.unlearning.method import MomentMethod, RowMethod, UnlearningResult, run
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -183,17 +184,10 @@ def compare(
 
 def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     """The methods to run, "original" left out; an unknown name is an error that suggests the nearest known one."""
-    from difflib import get_close_matches
-
     chosen = tuple(dict.fromkeys(name for name in names if name != "original"))
     for name in chosen:
         if name not in METHODS:
-            near = get_close_matches(name, METHODS, n=1)
-            raise InvalidSettings(
-                f"there is no method {name!r}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
-                + f" Known: {', '.join(METHODS)}"
-            )
+            raise InvalidSettings(not_among("there is no method", name, tuple(METHODS)))
     return chosen
 
 

@@ -54,6 +54,15 @@ class NotSupported(AttrCloakError):
     """A combination of model, method and setting that would give a wrong answer."""
 
 
+def not_among(what: str, name: str, known: Sequence[str]) -> str:
+    """The message for a name that is not known: "no method 'leece'; did you mean 'leace'? There are: ..."."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+    return f"{what} {name!r}; {hint}: {', '.join(known) or 'none'}"
+
+
 def raise_if(problems: Sequence[str]) -> None:
     """Raise one InvalidInput that lists all ``problems``, or return when there are none."""
     if problems:

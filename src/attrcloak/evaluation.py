@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.interactions import NO_ITEM, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
+from attrcloak.progress import Progress
 
 Protocol = Literal["leave-one-out", "sampled-99", "paper"]
 Interval = tuple[float, float]
@@ -88,7 +89,7 @@ def evaluate(
     protocol: Protocol = "leave-one-out",
     people: UserAttributes | None = None,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> UtilityReport:
     """Rank items for every user of a split and measure the ranking. A chunk of users at a time.
 

@@ -15,10 +15,10 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.moments.eraser import Eraser
+from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.method import (
     MomentMethod,
-    Progress,
     RecommendationLoss,
     RowMethod,
     UnlearningResult,

@@ -1,6 +1,5 @@
 """``audit``: every attacker on every attribute and surface, side by side on the cores there are."""
 
-import difflib
 import os
 import time
 import warnings
@@ -23,12 +22,11 @@ from attrcloak.auditing.report import EQUATIONS, AttackResult, AuditReport
 from attrcloak.auditing.surfaces import DELTA, VECTORS, Surface, surfaces
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
-from attrcloak.errors import InvalidInput, InvalidSettings
+from attrcloak.errors import InvalidInput, InvalidSettings, not_among
+from attrcloak.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-Progress = Callable[[str, int, int], None]
 
 DEFAULT_ATTACKERS = ("logistic", "mlp", "xgboost")
 PAPER_ATTACKERS = ("mlp", "xgboost")
@@ -160,9 +158,7 @@ def _attackers(wanted: Sequence[str | Attacker] | None, protocol: Protocol) -> l
             found.append(each)
             continue
         if each not in ATTACKERS:
-            near = difflib.get_close_matches(each, ATTACKERS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InvalidSettings(f"there is no attacker {each!r}; {hint}there are: {', '.join(ATTACKERS)}")
+            raise InvalidSettings(not_among("there is no attacker", each, tuple(ATTACKERS)))
         kind: Any = ATTACKERS[each]
         wanted_settings = {"balanced": protocol.balanced, "standardise": protocol.standardise}
         known = {field.name for field in fields(kind)}

@@ -5,11 +5,10 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
+from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among
 
 if TYPE_CHECKING:
     from attrcloak.data import EmbeddingTable, UserAttributes
@@ -105,12 +104,7 @@ def build_method(name: str, settings: Sequence[str]) -> "MomentMethod | RowMetho
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or key not in known:
-            near = get_close_matches(key, known, n=1)
-            raise InvalidSettings(
-                f"{name} has no setting {key!r}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
-                + f" Known: {', '.join(known) or 'none'}; write key=value"
-            )
+            raise InvalidSettings(not_among(f"{name} has no setting", key, tuple(known)) + "; write key=value")
         try:
             chosen[key] = type(known[key])(text)
         except ValueError as error:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from attrcloak.errors import InvalidInput
 from attrcloak.evaluation import UtilityReport, evaluate
 from attrcloak.experiments.plan import Plan, Variant
 from attrcloak.pictures import histograms
+from attrcloak.progress import Progress
 from attrcloak.recommenders import train
 from attrcloak.recommenders.protected import PROTECTED, protected_class
 from attrcloak.recommenders.recommender import Recommender
@@ -27,8 +28,6 @@ from attrcloak.unlearning.method import run as run_method
 from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/cell/1"
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

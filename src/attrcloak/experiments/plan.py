@@ -3,14 +3,13 @@
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from attrcloak.attackers import ATTACKERS
-from attrcloak.errors import InvalidInput, InvalidSettings, MissingExtra, UnreadableFile
+from attrcloak.errors import InvalidInput, InvalidSettings, MissingExtra, UnreadableFile, not_among
 from attrcloak.evaluation import METRICS as UTILITY_METRICS
 from attrcloak.recommenders import MODELS, model_class
 from attrcloak.recommenders.protected import PROTECTED, protected_class
@@ -107,19 +106,21 @@ class Plan:
         }
         for name, known in choices.items():
             problems += [f"{name}: {twice!r} stands more than once" for twice in _repeated(getattr(self, name))]
-            problems += [_unknown(f"{name}: no", entry, known) for entry in getattr(self, name) if entry not in known]
+            problems += [not_among(f"{name}: no", entry, known) for entry in getattr(self, name) if entry not in known]
             if not getattr(self, name):
                 problems.append(f"{name} is empty")
         if not self.datasets:
             problems.append("datasets is empty")
         problems += [
-            _unknown("settings for", scope, ("both", *PROTOCOLS))
+            not_among("settings for", scope, ("both", *PROTOCOLS))
             for scope in self.settings
             if scope not in ("both", *PROTOCOLS)
         ]
         metrics = (*UTILITY_METRICS, *ATTACK_METRICS["paper"], *ATTACK_METRICS["sound"])
-        problems += [_unknown("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
-        problems += [_unknown("quick: no field", name, QUICK_FIELDS) for name in self.quick if name not in QUICK_FIELDS]
+        problems += [not_among("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
+        problems += [
+            not_among("quick: no field", name, QUICK_FIELDS) for name in self.quick if name not in QUICK_FIELDS
+        ]
         if not problems:
             problems += self._settings_that_do_not_exist()
         if not problems:
@@ -182,13 +183,13 @@ class Plan:
         problems = []
         for name, keys in named:
             if name not in (*MODELS, *METHOD_NAMES[1:]):
-                problems.append(_unknown("settings for", name, (*MODELS, *METHOD_NAMES[1:])))
+                problems.append(not_among("settings for", name, (*MODELS, *METHOD_NAMES[1:])))
                 continue
             try:
                 known = [f.name for f in fields(settings_class(name))]
             except MissingExtra:
                 continue
-            problems += [_unknown(f"{name} has no setting", key, known) for key in keys if key not in known]
+            problems += [not_among(f"{name} has no setting", key, known) for key in keys if key not in known]
         return problems
 
 
@@ -216,9 +217,7 @@ def read_plan(path: Path) -> Plan:
 def plan_of_table(name: str) -> Plan:
     """The plan that comes with this package for a table or figure of the paper."""
     if name not in TABLES:
-        near = get_close_matches(name, TABLES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InvalidSettings(f"there is no table {name!r}; {hint}there are: {', '.join(TABLES)}")
+        raise InvalidSettings(not_among("there is no table", name, TABLES))
     shipped = Path(str(files("attrcloak.experiments"))) / "plans"
     in_checkout = Path(__file__).resolve().parents[3] / "experiments"
     return read_plan((shipped if shipped.is_dir() else in_checkout) / f"{name}.toml")
@@ -226,7 +225,7 @@ def plan_of_table(name: str) -> Plan:
 
 def _built(content: Mapping[str, Any], where: str) -> Plan:
     known = [f.name for f in fields(Plan)]
-    problems = [_unknown(f"{where}: no field", name, known) for name in content if name not in known]
+    problems = [not_among(f"{where}: no field", name, known) for name in content if name not in known]
     if "title" not in content:
         problems.append(f"{where}: title is missing")
     if problems:
@@ -239,8 +238,3 @@ def _built(content: Mapping[str, Any], where: str) -> Plan:
 
 def _repeated(names: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if names.count(name) > 1]
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"{what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}")

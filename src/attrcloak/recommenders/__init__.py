@@ -1,13 +1,13 @@
 """The models. ``train`` is the one door; torch and implicit are imported only by the model that needs them."""
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from attrcloak.data.interactions import Split
-from attrcloak.errors import InvalidSettings
+from attrcloak.errors import InvalidSettings, not_among
+from attrcloak.progress import Progress
 from attrcloak.recommenders.recommender import BPRLoss, Recommender
 
 ModelName = Literal["als", "bpr", "bpr-mf", "ncf", "lightgcn"]
@@ -23,7 +23,7 @@ class Model(Protocol):
         self,
         split: Split,
         seed: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Recommender:
         """Train on ``split.train``; validation items only decide when to stop, test items are never read."""
@@ -36,7 +36,7 @@ def train(
     *,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> Recommender:
     """Train one of the models by name.
@@ -71,9 +71,7 @@ def configured(model: str, settings: Mapping[str, Any] | None = None) -> Model:
     known = [field.name for field in fields(kind)]
     for name in chosen:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-            raise InvalidSettings(f"model {model!r} has no setting {name!r}; {hint}")
+            raise InvalidSettings(not_among(f"model {model!r} has no setting", name, known))
     fitted: Model = kind(**chosen)
     return fitted
 
@@ -102,6 +100,4 @@ def model_class(model: str) -> type[Any]:
 
             return LightGCN
         case _:
-            near = difflib.get_close_matches(model, MODELS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InvalidSettings(f"there is no model {model!r}; {hint}there are: {', '.join(MODELS)}")
+            raise InvalidSettings(not_among("there is no model", model, MODELS))

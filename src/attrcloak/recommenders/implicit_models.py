@@ -11,10 +11,9 @@ import numpy as np
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidSettings, MissingExtra
+from attrcloak.progress import Progress
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.recommenders.validation import validation_ndcg
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.interactions import Interactions, Split
 from attrcloak.errors import InvalidSettings, MissingExtra
+from attrcloak.progress import Progress
 from attrcloak.recommenders.negatives import Seen
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.recommenders.validation import validation_ndcg
@@ -36,8 +37,6 @@ __all__ = [
     "served",
     "torch",
 ]
-
-Progress = Callable[[str, int, int], None]
 
 
 class Vectors(Protocol):

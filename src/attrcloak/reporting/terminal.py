@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from attrcloak.auditing.report import EQUATIONS
-from attrcloak.unlearning.method import Progress as Callback
+from attrcloak.progress import Progress as Callback
 
 
 @contextmanager

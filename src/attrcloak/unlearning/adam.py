@@ -8,7 +8,8 @@ import numpy as np
 
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.cell_moments import Matrix, cell_moments
-from attrcloak.unlearning.method import OBJECTIVE_RIDGE, Moved, Progress, Rows, Step, Stopped, objective
+from attrcloak.progress import Progress
+from attrcloak.unlearning.method import OBJECTIVE_RIDGE, Moved, Rows, Step, Stopped, objective
 
 TRACED_EVERY = 10
 """Steps between two evaluations of L^AU for the trace; it costs more than a step of some methods that do not use it."""

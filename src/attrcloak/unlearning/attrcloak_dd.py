@@ -7,8 +7,9 @@ import numpy as np
 
 from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.moments.min_norm import leakage_weight
+from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import Objectives, RowSpace, check_weight
-from attrcloak.unlearning.method import Moved, Progress, Rows, Step, Stopped
+from attrcloak.unlearning.method import Moved, Rows, Step, Stopped
 
 FARTHEST = 10.0
 """Relative squared move beyond which a descent has diverged. The surrogate cannot tell, for it ignores scale."""

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.cell_moments import CellMoments, Matrix
+from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import (
     MomentSpace,
     Objectives,
@@ -14,7 +15,7 @@ from attrcloak.unlearning.descent import (
     gradient_descent,
     limited_memory_bfgs,
 )
-from attrcloak.unlearning.method import Moved, Progress, Rows, Solution, Step, Stopped
+from attrcloak.unlearning.method import Moved, Rows, Solution, Step, Stopped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.transport import gaussian_map
-from attrcloak.unlearning.method import Length, Moved, Progress, Rows, Step, objective
+from attrcloak.progress import Progress
+from attrcloak.unlearning.method import Length, Moved, Rows, Step, objective
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.cell_moments import Matrix
+from attrcloak.progress import Progress
 from attrcloak.unlearning.adam import Adam, descend
-from attrcloak.unlearning.method import Moved, Progress, Rows
+from attrcloak.unlearning.method import Moved, Rows
 
 SWEEPS = 20
 """Most rounds over the attributes that bring all class norms to what they were; a few are enough, one for a single

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -16,9 +16,9 @@ from attrcloak.errors import InvalidInput, NotSupported
 from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.moments.surrogate import surrogate
+from attrcloak.progress import Progress
 
 Stopped = Literal["closed form", "converged", "max steps", "diverged"]
-Progress = Callable[[str, int, int], None]
 Length = Literal["auto", "unit", "keep"]
 
 

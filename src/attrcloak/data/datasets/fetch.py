@@ -8,12 +8,10 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
+from attrcloak.progress import Progress
 from attrcloak.whole_file import replacing
-
-Progress = Callable[[str, int, int], None]
 
 WHEEL = "recbole==1.2.1 --hash=sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407\n"
 _SECONDS = 10

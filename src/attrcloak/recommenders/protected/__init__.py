@@ -4,13 +4,13 @@ PROTECTED is the whole list: adding one is a file, a name and a case here, and a
 imported by name only, so that those without torch work without torch.
 """
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.interactions import Split
-from attrcloak.errors import InvalidSettings
+from attrcloak.errors import InvalidSettings, not_among
+from attrcloak.progress import Progress
 from attrcloak.recommenders.recommender import Recommender
 
 PROTECTED: tuple[str, ...] = ("rap", "blurme", "ldp-sh", "receraser")
@@ -31,7 +31,7 @@ class ProtectedModel(Protocol):
         *,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Recommender:
         """Train a recommender under the protection.
 
@@ -76,6 +76,4 @@ def protected_class(name: str) -> type[Any]:
 
             return RecEraser
         case _:
-            near = difflib.get_close_matches(name, PROTECTED, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InvalidSettings(f"there is no protection {name!r}; {hint}there are: {', '.join(PROTECTED)}")
+            raise InvalidSettings(not_among("there is no protection", name, PROTECTED))

@@ -1,6 +1,6 @@
 """BlurMe: add items that are typical of the other classes to a profile, then train."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from attrcloak.data.attributes import Attribute, UserAttributes
 from attrcloak.data.interactions import Interactions, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
+from attrcloak.progress import Progress
 from attrcloak.recommenders.protected.profiles import Profiles, held_out_known, rewrite, train_on
 from attrcloak.recommenders.recommender import Recommender
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

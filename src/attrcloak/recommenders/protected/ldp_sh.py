@@ -1,7 +1,7 @@
 """LDP-SH: randomise who interacted with what before training, under local differential privacy."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.interactions import Interactions, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
+from attrcloak.progress import Progress
 from attrcloak.recommenders.protected.profiles import Profiles, rewrite, train_on
 from attrcloak.recommenders.recommender import Recommender
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Profiles that are rewritten before training: which interactions stay, which are added, and the training on them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.interactions import NO_ITEM, Interactions, Split
+from attrcloak.progress import Progress
 from attrcloak.recommenders import train
 from attrcloak.recommenders.recommender import Recommender
 
@@ -89,7 +90,7 @@ def train_on(
     protection: Mapping[str, Any],
     settings: Mapping[str, Any] | None,
     seed: int,
-    progress: Callable[[str, int, int], None] | None,
+    progress: Progress | None,
 ) -> Recommender:
     """Train the backbone on rewritten profiles, and say in its settings what was done.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from attrcloak.data.attributes import UNKNOWN, UserAttributes
 from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
+from attrcloak.progress import Progress
 from attrcloak.recommenders import configured
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.recommenders.training import Tensor, TrainingSettings, Vectors, nn, seeded, torch
@@ -75,7 +76,7 @@ class RAP:
         *,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Recommender:
         """See ``ProtectedModel``; ``checkpoint`` as in ``recommenders.train``.

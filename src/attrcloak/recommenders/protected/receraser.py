@@ -1,7 +1,7 @@
 """RecEraser: train in shards, so that forgetting an interaction retrains only the shards that held it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -12,11 +12,11 @@ from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.interactions import NO_ITEM, Interactions, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
+from attrcloak.progress import Progress
 from attrcloak.recommenders import train
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.recommenders.validation import validation_ndcg
 
-Progress = Callable[[str, int, int], None]
 Pairs = tuple[NDArray[Any], NDArray[Any]]
 
 _SAMPLE = 20_000

@@ -1,6 +1,5 @@
 """RecEraser's attention over sub-models: one map a shard, and weights of users and of items, learned by BPR."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 
 from attrcloak.data.interactions import Split
 from attrcloak.errors import MissingExtra
+from attrcloak.progress import Progress
 from attrcloak.recommenders.negatives import Seen
 from attrcloak.recommenders.validation import validation_ndcg
 
@@ -54,7 +54,7 @@ def aggregate(
     items: NDArray[np.float32],
     split: Split,
     seed: int,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Learn the attention on ``split.train`` with the sub-models frozen, and apply it.
 
@@ -93,7 +93,7 @@ def _scaled(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _descend(
-    model: Any, sides: list[Tensor], split: Split, seed: int, progress: Callable[[str, int, int], None] | None
+    model: Any, sides: list[Tensor], split: Split, seed: int, progress: Progress | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The vectors of the best epoch, or of the last where there are no validation items."""
 
