@@ -108,3 +108,22 @@ def test_the_scale_does_not_tell_who_asked():
     method = Calibrated(slices=0, length="keep")
     plain, kept = (run(method, each, some, key=KEY).table.free for each in (table, biased))
     np.testing.assert_array_equal(plain, kept)
+
+
+def test_a_direction_of_little_spread_is_calibrated_as_well_as_a_wide_one():
+    """Attackers standardise: a class mean a thousand times smaller than the widest direction counts as much."""
+    rng = np.random.default_rng(3)
+    users, dim = 3000, 8
+    labels = rng.integers(0, 10, users)
+    spread = np.geomspace(1.0, 1e-2, dim)
+    x = (rng.normal(size=(users, dim)) + 0.3 * rng.normal(size=(10, dim))[labels]) * spread
+    people = UserAttributes.from_values(np.arange(users), a=labels.tolist())
+    table = EmbeddingTable(Ids.range(users), x)
+    distances = []
+    for key in (b"a", b"b", b"c", b"d"):
+        free = run(Calibrated(), table, people, key=key * 32).table.free
+        standard = (free - free.mean(axis=0)) / free.std(axis=0)
+        means = np.stack([standard[labels == k].mean(axis=0) for k in range(10)])
+        distances.append(float((np.bincount(labels) @ means**2)[-3:].sum()))
+    # Under permuted labels this sum over three narrow dimensions is chi-squared with 3 * 9 degrees of freedom.
+    assert 27 / 1.5 < np.mean(distances) < 27 * 1.5

@@ -35,8 +35,9 @@ class Calibrated:
     Attributes:
         match: "covariance" matches means and covariances; "mean" only means.
         sweeps: rounds over the attributes in moment space.
-        slices: rounds of sliced transport after them, each along d random orthogonal directions; they need the rows.
-            0 leaves one affine map a cell, which can be saved and applied to others.
+        slices: rounds of sliced transport after them, each along d random orthogonal directions of coordinates scaled
+            by S^-1/4, S the covariance of the vectors; they need the rows. 0 leaves one affine map a cell, which can be
+            saved and applied to others.
         slice_step: share of the way to the drawn quantiles that each round of slices goes, in (0, 1].
         pooling_per_dimension: how tame the maps of small classes are, in users per dimension. A class of n_k users
             keeps the share p d / (p d + n_k) of its own deviation from the pooled covariance and takes the rest from
@@ -80,12 +81,14 @@ class Calibrated:
             scale = self._scale(vectors, moved, rows.table.scoring) if everyone else 1.0
             scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
             return Moved(scale * moved, trace, "closed form", scaled)
-        target = _Quantiles(vectors, drawn)
+        evened, back = _evened(vectors[cells.moves])
+        target, projected = _Quantiles(vectors @ evened, drawn), moved @ evened
         rng = secret_generator(rows.key, b"slices")
         for done in range(self.slices):
-            moved = target.pull(moved, cells.codes, rng, self.slice_step)
+            projected = target.pull(projected, cells.codes, rng, self.slice_step)
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
+        moved = projected @ back
         scale = self._scale(vectors, moved, rows.table.scoring) if everyone else 1.0
         return Moved(scale * moved, trace, "max steps")
 
@@ -144,6 +147,20 @@ class Calibrated:
             matrices[codes == k] = matrix
             offsets[codes == k] = null.mean[k] - matrix @ source.mean[k]
         return Eraser(moments.key, matrices, offsets)
+
+
+def _evened(vectors: Matrix) -> tuple[Matrix, Matrix]:
+    """S^-1/4 and S^1/4 for the covariance S of the vectors: coordinates whose spreads differ by half as many decades.
+
+    Random directions of raw coordinates are all but blind to those of little spread, yet moving along them shakes these
+    most, and attackers standardise: class means would come out more alike there than drawn ones are. In fully whitened
+    coordinates the wide directions, which hold the leak, would be moved too little.
+    """
+    centred = vectors - vectors.mean(axis=0)
+    values, directions = np.linalg.eigh(centred.T @ centred / max(len(centred), 1))
+    present = values > 1e-9 * max(float(values[-1]), 1e-300)
+    roots = np.where(present, np.maximum(values, 1e-300) ** 0.25, 1.0)
+    return (directions / roots) @ directions.T, (directions * roots) @ directions.T
 
 
 class _Quantiles:
