@@ -19,10 +19,10 @@ from attrcloak.reporting.json_files import write_json
 from attrcloak.whole_file import replacing
 
 PROTOCOL_MEANS = {
-    "paper": "as in the paper: trained on all interactions; utility ranks the training items, nothing masked; "
+    "paper": "As in the paper: trained on all interactions; utility ranks the training items, nothing masked; "
     "attackers know 20 % of the labels; plain accuracy on the rest, to be read against the largest class and guessing "
     "by shares",
-    "sound": "held out: utility ranks each user's last item among all unseen ones; attackers know 80 % of the labels; "
+    "sound": "Held out: utility ranks each user's last item among all unseen ones; attackers know 80 % of the labels; "
     "balanced accuracy, to be read against 1/K from both sides",
 }
 
