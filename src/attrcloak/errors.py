@@ -47,7 +47,7 @@ class MissingExtra(AttrCloakError):
     """An optional dependency is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional dependency: pip install 'attrcloak[{extra}]'")
+        super().__init__(f"an optional dependency is missing for {feature}: pip install 'attrcloak[{extra}]'")
 
 
 class NotSupported(AttrCloakError):

@@ -49,7 +49,7 @@ def main() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Leave through every ``finally``, so that half-written files are removed."""
-    print("interrupted; nothing was written", file=sys.stderr)
+    print("interrupted; nothing is left half-written, and finished cells of an experiment are kept", file=sys.stderr)
     sys.exit(128 + number)
 
 

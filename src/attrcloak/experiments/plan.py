@@ -97,6 +97,22 @@ class Plan:
             problems.append(f"seeds is {self.seeds!r}, expected a whole number of at least 1")
         if problems:
             raise InvalidInput(problems)
+        for name, axes in self.grid.items():
+            if not isinstance(axes, Mapping):
+                problems.append(f"grid.{name} is {axes!r}, expected settings with a list of values each")
+                continue
+            problems += [
+                f"grid.{name}.{key} is {values!r}, expected a list of values"
+                for key, values in axes.items()
+                if not isinstance(values, list | tuple) or not values
+            ]
+        for scope, of in self.settings.items():
+            if not isinstance(of, Mapping) or not all(isinstance(values, Mapping) for values in of.values()):
+                problems.append(f"settings.{scope} is {of!r}, expected a table of settings for each name")
+        if not isinstance(self.title, str):
+            problems.append(f"title is {self.title!r}, expected text")
+        if problems:
+            raise InvalidInput(problems)
         choices: dict[str, Sequence[str]] = {
             "measures": MEASURES,
             "backbones": MODELS,

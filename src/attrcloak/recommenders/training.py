@@ -23,7 +23,7 @@ try:
 
     from attrcloak.recommenders.checkpoint import Checkpoint, Progressed, States, identity
 except ImportError as error:
-    raise MissingExtra("bpr-mf, ncf, lightgcn and rap", "torch") from error
+    raise MissingExtra("the models bpr-mf, ncf and lightgcn", "torch") from error
 
 __all__ = [
     "Adversary",

@@ -24,9 +24,17 @@ def test_recbole_atomic_files(tmp_path):
 
 def test_what_was_tried_is_listed_in_order(tmp_path):
     with pytest.raises(DataNotFound) as caught:
-        load("ml-100k", tmp_path / "none")
+        load("ml-100k")
     text = str(caught.value)
-    assert text.index("none") < text.index("cache") < text.index("grouplens") < text.index("recbole")
+    assert text.index("cache") < text.index("grouplens") < text.index("recbole")
+
+
+def test_a_folder_that_is_named_is_the_only_one_looked_in(tmp_path):
+    (tmp_path / "cache" / "attrcloak" / "ml-100k").mkdir(parents=True)
+    with pytest.raises(DataNotFound, match="leave it out to have the set fetched") as caught:
+        load("ml-100k", tmp_path / "none")
+    assert "none" in str(caught.value)
+    assert "cache" not in str(caught.value)
 
 
 def test_near_miss_of_a_name():

@@ -69,7 +69,7 @@ NAMES = tuple(_SETS)
 
 
 def load(name: str, data_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
-    """A data set from the first of its sources that has it: ``data_dir``, the cache, the publisher, the package index.
+    """A data set from ``data_dir``, or else from the first that has it: the cache, the publisher, the package index.
 
     Args:
         name: "ml-100k", "ml-1m", "modcloth" or "lastfm-1k"; any other name needs a ``data_dir``.
@@ -90,13 +90,14 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
     inside = (name, known.folder, f"official/{known.folder}") if known else (name,)
     cached = fetch.cache_folder() / name
     folders = [place for root in roots for place in (root, *(root / part for part in inside))]
-    for folder in [*dict.fromkeys(folders), *([cached] if known else [])]:
+    for folder in dict.fromkeys(folders) if data_dir is not None else [cached]:
         found = _read_folder(name, folder, known)
         if found is not None:
             licence = known.licence if known else "Your own data: its owner's terms hold."
             return Dataset(name, *found, licence=licence, source=str(folder))
         tried.append(f"{folder}: {'no files of a known layout' if folder.is_dir() else 'no such folder'}")
-    if known is not None:
+    # Whoever names a folder means that one: other data from elsewhere would be a silent mistake.
+    if known is not None and data_dir is None:
         sources: list[tuple[str, Callable[[], None]]] = [(known.url, lambda: _fetch(known, cached, progress))]
         if name == "ml-100k":
             sources.append(("the recbole 1.2.1 wheel, through pip", lambda: fetch.fetch_wheel(cached)))
@@ -112,7 +113,8 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
     steps = "\n".join(f"  {number}. {text}" for number, text in enumerate(tried, 1))
     how = f"Fetch {known.url}, unpack it" if known else "Put interactions.parquet and users.parquet in a folder"
     raise DataNotFound(
-        f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder as data_dir."
+        f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder as data_dir"
+        + (", or leave it out to have the set fetched." if known and data_dir is not None else ".")
     )
 
 
