@@ -102,21 +102,27 @@ class AttrCloakDF:
         spread = variance * moments.dim * max(space.users, 1)
         objectives = Objectives(self.ridge * variance, self.pooling, 1 / spread if self.drift == "relative" else 1.0)
         report = None if progress is None else lambda done: progress(self.name, done, self.steps)
-        if self.solver == "l-bfgs":
-            return limited_memory_bfgs(
+        # Loaded before the limit is set, or it would not reach the library it brings.
+        import scipy.linalg  # noqa: F401
+        from threadpoolctl import threadpool_limits
+
+        # Products this small wait longer for a second thread than they gain by it.
+        with threadpool_limits(limits=1, user_api="blas"):
+            if self.solver == "l-bfgs":
+                return limited_memory_bfgs(
+                    space,
+                    objectives,
+                    steps=self.steps,
+                    weight=self.min_leakage_weight if self.weight == "mgda" else float(self.weight),
+                    tolerance=self.tolerance,
+                    first_step=self.learning_rate * variance * space.users,
+                    progress=report,
+                )
+            return gradient_descent(
                 space,
                 objectives,
                 steps=self.steps,
-                weight=self.min_leakage_weight if self.weight == "mgda" else float(self.weight),
-                tolerance=self.tolerance,
-                first_step=self.learning_rate * variance * space.users,
+                rate=self.learning_rate * variance * space.users,
+                bounds=(self.min_leakage_weight, 1.0) if self.weight == "mgda" else (float(self.weight),) * 2,
                 progress=report,
             )
-        return gradient_descent(
-            space,
-            objectives,
-            steps=self.steps,
-            rate=self.learning_rate * variance * space.users,
-            bounds=(self.min_leakage_weight, 1.0) if self.weight == "mgda" else (float(self.weight),) * 2,
-            progress=report,
-        )
