@@ -10,8 +10,9 @@ from attrcloak.comparison import check_methods, compare, top_lists
 from attrcloak.data.datasets import Dataset
 from attrcloak.data.datasets.planted import planted_interactions, planted_leak
 from attrcloak.errors import InvalidSettings
+from attrcloak.json_text import dump
 from attrcloak.recommenders import train
-from attrcloak.reporting.json_files import dump, schema
+from attrcloak.reporting.json_files import schema
 
 
 def test_the_report_follows_its_schema_and_is_plain(report):

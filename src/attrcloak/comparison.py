@@ -161,8 +161,7 @@ def compare(
             "items": len(dataset.interactions.items),
             "interactions": len(dataset.interactions),
             "licence": dataset.licence,
-            # A path of this machine has no place in a report that is handed on.
-            "source": dataset.source if "://" in dataset.source or " " in dataset.source else "a local folder",
+            "source": dataset.origin,
             "classes": {
                 name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True))
                 for name in people.names

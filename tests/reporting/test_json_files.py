@@ -8,7 +8,8 @@ from jsonschema.validators import validator_for
 
 from attrcloak import whole_file
 from attrcloak.errors import UnreadableFile
-from attrcloak.reporting.json_files import dump, read_report, schema, write_json
+from attrcloak.json_text import dump, write_json
+from attrcloak.reporting.json_files import read_report, schema
 
 
 @pytest.mark.parametrize("name", ["report", "audit"])

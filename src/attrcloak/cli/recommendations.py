@@ -84,8 +84,8 @@ def train(
 
     from attrcloak.data.datasets import load
     from attrcloak.data.vector_files import write_vectors
+    from attrcloak.json_text import write_json
     from attrcloak.recommenders import train as run_training
-    from attrcloak.reporting.json_files import write_json
     from attrcloak.reporting.terminal import progress_bar
     from attrcloak.whole_file import replacing
 
@@ -136,7 +136,7 @@ def evaluate(
     from attrcloak.data.datasets import load
     from attrcloak.data.vector_files import read_vectors
     from attrcloak.evaluation import evaluate as run_evaluation
-    from attrcloak.reporting.json_files import dump
+    from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import progress_bar
 
     table = read_vectors(vectors)

@@ -53,7 +53,7 @@ def audit(
     chosen = _protocol(protocol, known, seeds)
     from attrcloak.auditing import audit as run_audit
     from attrcloak.data.vector_files import read_vectors
-    from attrcloak.reporting.json_files import dump
+    from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import audit_table, progress_bar, show
 
     table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
@@ -126,7 +126,7 @@ def unlearn(
     files.refuse_another_format(vectors, output)
     from attrcloak import release
     from attrcloak.data.vector_files import read_vectors, write_vectors
-    from attrcloak.reporting.json_files import dump
+    from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import audit_table, progress_bar, show
     from attrcloak.unlearning.undo import OriginalRows
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +16,7 @@ from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidInput
 from attrcloak.evaluation import UtilityReport, evaluate
 from attrcloak.experiments.plan import Plan, Variant
+from attrcloak.json_text import write_json
 from attrcloak.pictures import histograms
 from attrcloak.progress import Progress
 from attrcloak.recommenders import train
@@ -25,7 +25,6 @@ from attrcloak.recommenders.recommender import Recommender
 from attrcloak.unlearning import METHODS
 from attrcloak.unlearning.method import UnlearningResult
 from attrcloak.unlearning.method import run as run_method
-from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/cell/1"
 
@@ -147,9 +146,7 @@ def run(plan: Plan, dataset: Dataset, folder: Path, progress: Progress | None = 
             found.append(_kept(path, cell))
             continue
         measurement = measure(cell, dataset, folder / "models", progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(_finite(measurement.to_json()), indent=1) + "\n", encoding="utf-8")
+        write_json(measurement.to_json(), path)
         found.append(_kept(path, cell))
     say(f"{plan.table or 'experiment'} on {dataset.name}", len(cells), len(cells))
     return found
@@ -252,15 +249,6 @@ def _protected(
         progress=progress,
     )
     return original, result
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that are not finite, which JSON has no word for."""
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _kept(path: Path, cell: Cell) -> Measurement:

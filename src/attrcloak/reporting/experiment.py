@@ -13,9 +13,9 @@ from attrcloak.experiments.frontier import SCHEMA as FRONTIER_SCHEMA
 from attrcloak.experiments.frontier import Curve
 from attrcloak.experiments.plan import Plan
 from attrcloak.experiments.tables import Row, blocks, table_json
+from attrcloak.json_text import write_json
 from attrcloak.reporting import experiment_figures, figures
 from attrcloak.reporting.html import template
-from attrcloak.reporting.json_files import write_json
 from attrcloak.whole_file import replacing
 
 PROTOCOL_MEANS = {

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrcloak.json_text import write_json
 from attrcloak.reporting import figures
-from attrcloak.reporting.json_files import write_json
 from attrcloak.reporting.terminal import chance_of, distance, strongest
 from attrcloak.whole_file import replacing
 

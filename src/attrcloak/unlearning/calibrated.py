@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.data.embeddings import Scoring
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, cell_moments
@@ -76,9 +75,8 @@ class Calibrated:
         null = cell_moments(vectors, drawn_cells, drawn_key)
         eraser, trace = self.solve_towards(moments, null)
         moved = eraser.apply(vectors, cells.of_user)
-        everyone = bool(cells.moves.all())
         if not self.slices:
-            scale = self._scale(vectors, moved, rows.table.scoring) if everyone else 1.0
+            scale = _common_scale(rows, moved)
             scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
             return Moved(scale * moved, trace, "closed form", scaled)
         evened, back = _evened(vectors[cells.moves])
@@ -89,19 +87,7 @@ class Calibrated:
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
         moved = projected @ back
-        scale = self._scale(vectors, moved, rows.table.scoring) if everyone else 1.0
-        return Moved(scale * moved, trace, "max steps")
-
-    def _scale(self, before: Matrix, after: Matrix, scoring: Scoring) -> float:
-        """One factor for all users: the share of a new vector that is still about its user, by least squares.
-
-        A moved vector is in part a stranger's. Where it is weighed against a constant such as an item bias, that part
-        should not count as much as taste did. With everyone's vectors scaled alike no attacker learns or loses
-        anything; where some users did not ask, their scale would tell who did.
-        """
-        if scoring != "dot+constant":
-            return 1.0
-        return min(1.0, float(np.vdot(before, after)) / max(float(np.vdot(after, after)), 1e-300))
+        return Moved(_common_scale(rows, moved) * moved, trace, "max steps")
 
     def solve_towards(self, moments: CellMoments, null: CellMoments) -> tuple[Eraser, tuple[Step, ...]]:
         """The eraser whose class moments are those of the drawn classes; never sees a row.
@@ -147,6 +133,18 @@ class Calibrated:
             matrices[codes == k] = matrix
             offsets[codes == k] = null.mean[k] - matrix @ source.mean[k]
         return Eraser(moments.key, matrices, offsets)
+
+
+def _common_scale(rows: Rows, moved: Matrix) -> float:
+    """One factor for all users: the share of a new vector that is still about its user, by least squares, at most 1.
+
+    A moved vector is in part a stranger's. Where it is weighed against a constant such as an item bias, that part
+    should not count as much as taste did. It is the same invertible map for everybody, so whoever standardises sees the
+    same as before; where some users did not ask, their scale would tell who did, and nobody is scaled.
+    """
+    if rows.table.scoring != "dot+constant" or not rows.cells.moves.all():
+        return 1.0
+    return min(1.0, float(np.vdot(rows.vectors, moved)) / max(float(np.vdot(moved, moved)), 1e-300))
 
 
 def _evened(vectors: Matrix) -> tuple[Matrix, Matrix]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from attrcloak.data.datasets import fetch, load
@@ -20,6 +22,17 @@ def test_recbole_atomic_files(tmp_path):
     data = load("mine", tmp_path)
     assert len(data.interactions) == 3
     assert data.people["gender"].counts.tolist() == [1, 1]
+
+
+def test_a_local_path_is_not_handed_on(tmp_path):
+    folder = tmp_path / "My Data"  # a space must not make it look like words
+    folder.mkdir()
+    (folder / "x.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n1\t5\t3\n1\t6\t0\n2\t5\t1\n")
+    (folder / "x.user").write_text("user_id:token\tgender:token\n1\tF\n2\tM\n")
+    data = load("mine", folder)
+    assert data.source == str(folder)
+    assert data.origin == "a local folder"
+    assert replace(data, source="https://example.org/x.zip").origin == "https://example.org/x.zip"
 
 
 def test_what_was_tried_is_listed_in_order(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ class Dataset:
     people: UserAttributes
     licence: str
     source: str
+
+    @property
+    def origin(self) -> str:
+        """The source in words that may be handed on: a folder of this machine is "a local folder"."""
+        return "a local folder" if Path(self.source).exists() else self.source
 
     def fingerprint(self) -> str:
         """SHA-256 of who interacted with what and when, and of who belongs to which class."""
