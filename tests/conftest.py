@@ -36,7 +36,10 @@ def shared_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def compared() -> "ComparisonReport":
-    """ALS and three methods on 300 made-up users: their taste follows "group", and "town" has a class of five users."""
+    """ALS and three methods on 900 made-up users: their taste follows "group", and "town" has a class of five users.
+
+    Keys are drawn anew in every run, so there are enough users for what is tested to hold under any of them.
+    """
     from dataclasses import replace
 
     import numpy as np
@@ -47,8 +50,8 @@ def compared() -> "ComparisonReport":
     from attrcloak.data.datasets import Dataset
     from attrcloak.data.datasets.planted import planted_interactions, planted_leak
 
-    table, people = planted_leak("linear", users=300, dim=6, strength=3.0, seed=0)
-    town = np.where(np.arange(300) < 5, "tiny", np.random.default_rng(0).choice(["north", "south"], size=300))
+    table, people = planted_leak("linear", users=900, dim=6, strength=3.0, seed=0)
+    town = np.where(np.arange(900) < 5, "tiny", np.random.default_rng(0).choice(["north", "south"], size=900))
     group = [people["group"].classes[code] for code in people["group"].codes]
     both = UserAttributes.from_values(people.ids, group=group, town=town.tolist())
     dataset = Dataset("planted", planted_interactions(table, items=80, each=15), both, "made up", "<a generator>")

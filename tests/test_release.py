@@ -7,10 +7,11 @@ import pytest
 
 from attrcloak.auditing import SOUND, AttackResult, AuditReport
 from attrcloak.data.attributes import UserAttributes
-from attrcloak.data.datasets.planted import planted_leak
+from attrcloak.data.datasets.planted import planted_interactions, planted_leak
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
+from attrcloak.recommenders import train
 from attrcloak.release import apply_eraser, judge, plan, undo, unlearn
 from attrcloak.unlearning import LEACE, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, MeanRemoval
 from attrcloak.unlearning.undo import OriginalRows
@@ -218,3 +219,16 @@ def test_next_steps_of_a_calibrated_table_do_not_send_to_calibrated() -> None:
     steps = judge(leaky, method="calibrated").next_steps
     assert steps
     assert not any("--method calibrated" in step for step in steps)
+
+
+@pytest.mark.slow
+def test_a_table_with_few_users_for_its_dimensions_is_not_called_protected() -> None:
+    """300 users in 64 dimensions: slices leave class means closer together than chance would, and attackers see it."""
+    table, people = planted_leak("linear", users=300, dim=6, strength=3.0, seed=0)
+    split = planted_interactions(table, items=80, each=15).leave_one_out(0)
+    users = train("als", split, seed=0).users
+    for key in (b"a", b"b", b"c"):
+        verdict = unlearn(users, people, Calibrated(), key=key * 32).verdict
+        assert verdict is not None
+        assert not verdict.protected
+        assert any("below chance" in reason for reason in verdict.reasons)
