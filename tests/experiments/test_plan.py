@@ -18,7 +18,7 @@ def test_every_table_of_the_paper_has_a_plan_and_a_short_version(name):
     assert plan.table == name
     quick = plan.quickened()
     assert (quick.seeds, quick.protocols, quick.quick) == (1, ("paper",), {})
-    assert quick.variants_of(quick.methods, "paper")
+    assert quick.variants_of(quick.methods, "paper", "ml-100k")
 
 
 def test_tables_that_share_cells_have_the_same_settings():
@@ -38,7 +38,7 @@ def test_methods_run_with_their_settings_of_the_paper(name):
     plan = plan_of_table(name)
     for method in set(plan.methods) & {"attrcloak-df", "u2u-r", "d2d-r", "rap"}:
         wanted = settings_class(method).paper()
-        for variant in plan.variants(method, "paper"):
+        for variant in plan.variants(method, "paper", "ml-100k"):
             found = settings_class(method)(
                 **{**variant.settings, **({"weight": "mgda"} if "weight" in variant.settings else {})}
             )
@@ -72,12 +72,12 @@ def test_the_grid_gives_every_point_a_label_and_the_protocol_its_settings():
         settings={"both": {"noise": {"scale": 9.0}}, "paper": {"als": {"factors": 4}}},
         grid={"noise": {"scale": [0.5, 2.0]}},
     )
-    assert [(v.label, v.settings) for v in plan.variants("noise", "sound")] == [
+    assert [(v.label, v.settings) for v in plan.variants("noise", "sound", "ml-100k")] == [
         ("scale=0.5", {"scale": 0.5}),
         ("scale=2.0", {"scale": 2.0}),
     ]
-    assert [v.settings for v in plan.variants("als", "paper")] == [{"factors": 4}]
-    assert [v.settings for v in plan.variants("als", "sound")] == [{}]
+    assert [v.settings for v in plan.variants("als", "paper", "ml-100k")] == [{"factors": 4}]
+    assert [v.settings for v in plan.variants("als", "sound", "ml-100k")] == [{}]
 
 
 def test_a_short_run_merges_its_settings_into_the_long_one():
@@ -134,3 +134,13 @@ def test_every_file_in_experiments_is_a_plan():
 def test_what_would_fail_hours_later_fails_now(fields, message):
     with pytest.raises(InvalidInput, match=message):
         Plan(title="x", **fields)
+
+
+def test_settings_may_hold_on_one_data_set_only():
+    scopes = {"paper": {"als": {"factors": 4}}, "paper on ml-1m": {"als": {"factors": 8}}}
+    plan = Plan(title="t", backbones=("als",), methods=("original",), settings=scopes)
+    factors = [plan.variants("als", "paper", name)[0].settings for name in ("ml-100k", "ml-1m")]
+    assert factors == [{"factors": 4}, {"factors": 8}]
+    assert plan.variants("als", "sound", "ml-1m")[0].settings == {}
+    with pytest.raises(InvalidInput, match="on paper"):
+        Plan(title="t", settings={"on paper": {"als": {"factors": 4}}})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attrcloak.data import EmbeddingTable, Ids, UserAttributes
-from attrcloak.errors import NotSupported
+from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.moments import CellKey, cell_moments
 from attrcloak.unlearning import Calibrated, run
 from attrcloak.unlearning.null_draw import null_labels
@@ -28,7 +28,7 @@ def class_moments(table, codes, people, attribute):
 
 def test_released_class_moments_are_those_of_the_secretly_drawn_classes():
     table, people = leaky()
-    method = Calibrated(slices=0, sweeps=30, pooling_per_dimension=0.0, ridge=0.0)
+    method = Calibrated(slices=0, sweeps=30, own_per_dimension=0.0, noise=1.0, ridge=0.0)
     result = run(method, table, people, key=KEY)
     codes = people.marked_codes()
     drawn = null_labels(codes, table.ids.values, KEY)
@@ -60,7 +60,7 @@ def test_slices_bring_shapes_that_moments_cannot_see_to_the_drawn_class():
         return abs(middle[labels == 1].mean() - middle[labels == 0].mean())
 
     affine = run(Calibrated(slices=0), table, people, key=KEY).table.vectors
-    sliced = run(Calibrated(slices=10), table, people, key=KEY).table.vectors
+    sliced = run(Calibrated(slices=20), table, people, key=KEY).table.vectors
     assert middle_share_gap(affine) > 0.25
     assert middle_share_gap(sliced) < 0.08
 
@@ -127,3 +127,59 @@ def test_a_direction_of_little_spread_is_calibrated_as_well_as_a_wide_one():
         distances.append(float((np.bincount(labels) @ means**2)[-3:].sum()))
     # Under permuted labels this sum over three narrow dimensions is chi-squared with 3 * 9 degrees of freedom.
     assert 27 / 1.5 < np.mean(distances) < 27 * 1.5
+
+
+def test_vectors_of_one_length_keep_it():
+    """Off the sphere they would tell the class: an affine map of a sphere is an ellipsoid, one for each class."""
+    table, people = leaky(dim=12, scoring="dot")
+    moved = run(Calibrated(exchange=0.0), table, people, key=KEY).table.vectors
+    lengths = np.linalg.norm(moved, axis=1)
+    np.testing.assert_allclose(lengths, lengths[0], rtol=1e-9)
+
+
+def test_a_class_cannot_be_told_by_the_ellipsoid_it_lies_on():
+    """Vectors of one length, one class shifted: on its own sphere, whose centre the class mean gives."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 3000)
+    x = rng.normal(size=(3000, 8)) + 0.8 * labels[:, None]
+    table = EmbeddingTable(Ids.range(3000), x, scoring="dot")
+    people = UserAttributes.from_values(np.arange(3000), a=labels.tolist())
+
+    def spread_of_lengths(vectors) -> float:
+        lengths = np.linalg.norm(vectors, axis=1)
+        return float(lengths.std() / lengths.mean())
+
+    affine = run(Calibrated(slices=0), table, people, key=KEY).table.vectors
+    refined = run(Calibrated(exchange=0.0), table, people, key=KEY).table.vectors
+    assert spread_of_lengths(affine) > 0.1
+    assert spread_of_lengths(refined) < 1e-6
+
+
+def test_the_narrowest_directions_are_exchanged_among_users_and_nothing_is_lost_of_them():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 1000)
+    x = rng.normal(size=(1000, 4)) * [1.0, 1.0, 1.0, 0.01]
+    x[:, 3] += 0.05 * labels
+    people = UserAttributes.from_values(np.arange(1000), a=labels.tolist())
+    table = EmbeddingTable(Ids.range(1000), x)
+    moved = run(Calibrated(slices=1), table, people, key=KEY).table.vectors
+    gap = abs(moved[labels == 1, 3].mean() - moved[labels == 0, 3].mean())
+    assert gap < 0.01
+    assert moved[:, 3].std() == pytest.approx(x[:, 3].std(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"exchange": 1.0}, {"exchange": -0.1}, {"noise": -1.0}, {"own_per_dimension": -1}]
+)
+def test_settings_out_of_range_are_named(settings):
+    with pytest.raises(InvalidSettings, match=next(iter(settings))):
+        Calibrated(**settings)
+
+
+def test_an_attribute_that_nobody_asked_for_is_let_be():
+    table, people = leaky()
+    some = people.mark({"gender": people.ids.values[:500]})
+    both = run(Calibrated(), table, some, key=KEY).table.vectors
+    alone = run(Calibrated(), table, some, attributes=["gender"], key=KEY).table.vectors
+    np.testing.assert_allclose(both, alone)
+    np.testing.assert_array_equal(both[500:], table.vectors[500:])

@@ -116,9 +116,9 @@ def cells_of(plan: Plan, dataset: Dataset) -> Iterator[Cell]:
     """Every cell of a data set; those that share a recommender follow one another."""
     data = dataset.fingerprint()
     for protocol in plan.protocols:
-        for backbone in plan.variants_of(plan.backbones, protocol):
+        for backbone in plan.variants_of(plan.backbones, protocol, dataset.name):
             for seed in range(plan.seeds):
-                for method in plan.variants_of(plan.methods, protocol):
+                for method in plan.variants_of(plan.methods, protocol, dataset.name):
                     yield Cell(dataset.name, data, protocol, backbone, method, plan.attributes, plan.attackers, seed)
 
 

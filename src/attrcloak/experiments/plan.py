@@ -65,7 +65,8 @@ class Plan:
             "sound" (leave-one-out, 80 % of labels known, balanced accuracy).
         seeds: redraws of split, model, key and attackers: 0, 1, ...
         attributes: which to unlearn together; all of the data set where empty.
-        settings: by "both", "paper" or "sound", then by recommender or method: fields to set.
+        settings: by where they hold, then by recommender or method: fields to set. "both" holds everywhere, "paper" and
+            "sound" in that protocol, "paper on ml-1m" in that protocol on that data set; the narrower goes first.
         grid: by recommender or method, then by field: values to try, one variant each.
         quick: what changes for a short run: ``settings`` are merged into those above, other fields take their place.
     """
@@ -127,10 +128,11 @@ class Plan:
                 problems.append(f"{name} is empty")
         if not self.datasets:
             problems.append("datasets is empty")
+        scopes = ("both", *PROTOCOLS)
         problems += [
-            not_among("settings for", scope, ("both", *PROTOCOLS))
+            not_among("settings for", scope, (*scopes, "paper on ml-1m"))
             for scope in self.settings
-            if scope not in ("both", *PROTOCOLS)
+            if scope not in scopes and scope.partition(" on ")[0] not in PROTOCOLS
         ]
         metrics = (*UTILITY_METRICS, *ATTACK_METRICS["paper"], *ATTACK_METRICS["sound"])
         problems += [not_among("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
@@ -164,14 +166,14 @@ class Plan:
         """The same plan with some fields replaced; None leaves one as it is."""
         return replace(self, **{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
 
-    def variants_of(self, names: Sequence[str], protocol: str) -> list[Variant]:
-        """All variants of several recommenders or methods under a protocol."""
-        return [variant for name in names for variant in self.variants(name, protocol)]
+    def variants_of(self, names: Sequence[str], protocol: str, dataset: str) -> list[Variant]:
+        """All variants of several recommenders or methods under a protocol on a data set."""
+        return [variant for name in names for variant in self.variants(name, protocol, dataset)]
 
-    def variants(self, name: str, protocol: str) -> list[Variant]:
-        """Every point of the grid of a recommender or method under a protocol, in the order of the file."""
+    def variants(self, name: str, protocol: str, dataset: str) -> list[Variant]:
+        """Every point of the grid of a recommender or method, in the order of the file."""
         fixed: dict[str, Any] = {}
-        for scope in ("both", protocol):
+        for scope in ("both", protocol, f"{protocol} on {dataset}"):
             fixed.update(self.settings.get(scope, {}).get(name, {}))
         axes = self.grid.get(name, {})
         found = []
@@ -183,15 +185,15 @@ class Plan:
 
     def _settings_out_of_range(self) -> list[str]:
         problems = []
-        for protocol in self.protocols:
-            for variant in self.variants_of((*self.backbones, *self.methods), protocol):
+        for protocol, dataset in product(self.protocols, self.datasets):
+            for variant in self.variants_of((*self.backbones, *self.methods), protocol, dataset):
                 try:
                     variant.resolved()
                 except (InvalidSettings, TypeError) as error:
                     problems.append(f"{variant.name} ({protocol}): {error}")
                 except MissingExtra:
                     continue  # said when it is trained; a plan can be read without it
-        return problems
+        return list(dict.fromkeys(problems))
 
     def _settings_that_do_not_exist(self) -> list[str]:
         named: list[tuple[str, Iterable[str]]] = [(name, axes) for name, axes in self.grid.items()]

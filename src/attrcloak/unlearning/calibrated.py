@@ -1,5 +1,6 @@
 """Calibrated unlearning: to the permutation null, not to equality."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,19 +15,31 @@ from attrcloak.moments.transport import gaussian_map
 from attrcloak.progress import Progress
 from attrcloak.unlearning.method import Length, Moved, Rows, Step, objective
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
+from attrcloak.unlearning.null_goals import null_goals
+from attrcloak.unlearning.slices import slice_once
+
+_TAME_PER_DIMENSION = 1.5
+"""Users per dimension at which the map of a class is drawn half way to the identity, in every sweep."""
+_RETURNS = 2
+"""Times that vectors of one length are brought back to it and matched again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
-    """Move each class to the moments of that class under a secret random permutation of the labels.
+    """Move each class to moments that class might have under a secret random permutation of the labels.
 
     Making all class moments equal is itself a leak: an attacker who knows part of the labels reads the rest from what
     must cancel out. Here the released table looks, in first and second moments, like one whose labels mean nothing,
-    sampling noise included. The map of a class is Gaussian optimal transport from its moments to the drawn ones,
-    x -> m_t + A (x - m_s); attributes are swept until all agree. Slices then move what Gaussian maps cannot see: along
-    random directions the quantiles of each class go to those of its drawn class. Where vectors are scored together with
-    a constant (item biases) and everybody asked, all are last scaled by one factor, the least-squares one, for what was
-    moved predicts less than what was learnt.
+    sampling noise included. The map of a class is Gaussian optimal transport from its moments to these,
+    x -> m_t + A (x - m_s); attributes are swept until all agree. What needs the rows follows:
+
+    1. The narrowest directions, which hold a hundredth of the variance, are exchanged among users at random. They
+       hardly rank anything, yet attackers who standardise read them as loud as the others.
+    2. Vectors that all had one length are brought back to it and matched again. An affine map of a sphere is an
+       ellipsoid, and whoever knows that reads the class from which ellipsoid a vector lies on.
+    3. Slices move what moments cannot see, where it deviates more than chance.
+    4. Where vectors are scored together with a constant (item biases) and everybody asked, all are scaled by one
+       factor, the least-squares one, for what was moved predicts less than what was learnt.
 
     The draw comes from the key of the run and the user ids. Whoever holds it can solve for labels, so it is used once
     and never written anywhere; reports carry a commitment to it.
@@ -34,14 +47,14 @@ class Calibrated:
     Attributes:
         match: "covariance" matches means and covariances; "mean" only means.
         sweeps: rounds over the attributes in moment space.
-        slices: rounds of sliced transport after them, each along d random orthogonal directions of coordinates scaled
-            by S^-1/4, S the covariance of the vectors; they need the rows. 0 leaves one affine map a cell, which can be
-            saved and applied to others.
-        slice_step: share of the way to the drawn quantiles that each round of slices goes, in (0, 1].
-        pooling_per_dimension: how tame the maps of small classes are, in users per dimension. A class of n_k users
-            keeps the share p d / (p d + n_k) of its own deviation from the pooled covariance and takes the rest from
-            the draw, so that it spreads around the pooled covariance as a drawn class does. 0 takes everything from the
-            draw; large values leave small classes readable in their second moments.
+        slices: rounds of sliced transport, each along d random orthogonal directions. 0 leaves out all that needs the
+            rows (1 to 3 above): one affine map a cell, which can be saved and applied to others.
+        own_per_dimension: how much of its own deviation from the pooled covariance a class may keep, in users per
+            dimension: a class of n_k users at most the share p d / (p d + n_k). The rest comes from the draw. 0 takes
+            everything from the draw; the larger, the less is moved, and the more unevenly.
+        noise: variance of the new deviations, as a multiple of chance. At 1 a quadratic attacker is at chance and the
+            moment equations, who profit from few unknowns, a little above; more noise lowers these and raises that.
+        exchange: share of the variance whose narrowest directions are exchanged among users, in [0, 1).
         ridge: added to every covariance, as a share of the mean variance per dimension.
         length: "unit" brings all vectors to one length first, which changes no ranking under plain dot-product scoring;
             "keep" leaves lengths; "auto" scales where the table says that its scoring is a plain dot product.
@@ -53,85 +66,102 @@ class Calibrated:
     match: Literal["covariance", "mean"] = "covariance"
     sweeps: int = 5
     slices: int = 20
-    slice_step: float = 0.5
-    pooling_per_dimension: float = 1.5
+    own_per_dimension: float = 12.0
+    noise: float = 1.1
+    exchange: float = 0.01
     ridge: float = 1e-4
     length: Length = "auto"
 
     def __post_init__(self) -> None:
-        if self.sweeps < 1 or self.slices < 0 or self.pooling_per_dimension < 0 or self.ridge < 0:
+        if self.sweeps < 1 or min(self.slices, self.own_per_dimension, self.noise, self.ridge) < 0:
             raise InvalidSettings(
-                "sweeps must be at least 1; slices, pooling_per_dimension and ridge must not be negative"
+                "sweeps must be at least 1; slices, own_per_dimension, noise and ridge must not be negative"
             )
-        if not 0 < self.slice_step <= 1:
-            raise InvalidSettings(f"slice_step is {self.slice_step}, expected a number in (0, 1]")
+        if not 0 <= self.exchange < 1:
+            raise InvalidSettings(f"exchange is {self.exchange}, expected a share of the variance in [0, 1)")
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
-        """Draw the null, solve in moment space, apply, and slice what is left."""
-        cells, vectors = rows.cells, rows.vectors
-        moments = rows.moments
+        """Draw the null, solve in moment space, apply, and refine what needs the rows."""
+        cells = rows.cells
         drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
-        drawn_key, drawn_cells = CellKey.of(cells.key.attributes, cells.key.classes, drawn)
-        null = cell_moments(vectors, drawn_cells, drawn_key)
-        eraser, trace = self.solve_towards(moments, null)
-        moved = eraser.apply(vectors, cells.of_user)
         if not self.slices:
-            scale = _common_scale(rows, moved)
-            scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
-            return Moved(scale * moved, trace, "closed form", scaled)
-        evened, back = _evened(vectors[cells.moves])
-        target, projected = _Quantiles(vectors @ evened, drawn), moved @ evened
+            goals = self._goals(rows.vectors, cells.of_user, cells.key, drawn)
+            eraser, trace = self.solve_towards(rows.moments, goals)
+            scale = _common_scale(rows, eraser.apply(rows.vectors, cells.of_user))
+            eraser = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
+            return Moved(eraser.apply(rows.vectors, cells.of_user), trace, "closed form", eraser)
+        asked = np.flatnonzero(cells.moves)
+        codes, drawn, of_user = cells.codes[asked], drawn[asked], cells.of_user[asked]
+        length = _one_length(rows.vectors[asked])
+        centre, narrow, wide = _by_spread(rows.vectors[asked], self.exchange)
+        exchanged = (rows.vectors[asked] - centre) @ narrow
+        exchanged = exchanged[secret_generator(rows.key, b"exchange").permutation(len(asked))]
+        core = _at_length(rows.vectors[asked] @ wide, length)
+        goals = self._goals(core, of_user, cells.key, drawn)
+        now, trace = core, ()
+        for _ in range(_RETURNS + 1 if length else 1):
+            eraser, steps = self.solve_towards(cell_moments(now, of_user, cells.key), goals)
+            trace += steps
+            now = _at_length(eraser.apply(now, of_user), length)
+        even, back = _evened(core)
         rng = secret_generator(rows.key, b"slices")
         for done in range(self.slices):
-            projected = target.pull(projected, cells.codes, rng, self.slice_step)
+            # Trees look along the axes of the table; everybody else may look anywhere.
+            now, _ = slice_once(now, codes, drawn, wide.T)
+            basis, _ = np.linalg.qr(rng.normal(size=even.shape))
+            sliced, _ = slice_once(now @ even, codes, drawn, basis)
+            now = sliced @ back
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
-        moved = projected @ back
+        moved = rows.vectors.copy()
+        moved[asked] = _at_length(now, length) @ wide.T + (exchanged + centre @ narrow) @ narrow.T
         return Moved(_common_scale(rows, moved) * moved, trace, "max steps")
 
-    def solve_towards(self, moments: CellMoments, null: CellMoments) -> tuple[Eraser, tuple[Step, ...]]:
-        """The eraser whose class moments are those of the drawn classes; never sees a row.
+    def solve_towards(self, moments: CellMoments, goals: Sequence[ClassMoments]) -> tuple[Eraser, tuple[Step, ...]]:
+        """The eraser that brings the classes of every attribute to their goals; never sees a row.
 
         Args:
             moments: cells of the true labels.
-            null: cells of the drawn labels, over the same users and vectors.
+            goals: class moments to reach, one set an attribute.
         """
         ridge = self.ridge * max(moments.mean_variance, 1e-300)
-        starts, targets = moments.marginals(), null.marginals()
         eraser = Eraser.identity(moments.key, moments.dim)
         now, trace = moments, []
         for _ in range(self.sweeps):
-            for attribute, target in enumerate(targets):
+            for attribute, goal in enumerate(goals):
                 trace.append(Step(objective(now, ridge), 0.0, 1.0))
-                step = self._towards(now, attribute, starts[attribute], target, ridge)
-                eraser = eraser.compose(step)
+                eraser = eraser.compose(self._towards(now, attribute, goal, ridge))
                 now = moments.mapped(eraser.matrices, eraser.offsets)
         return eraser, tuple(trace)
 
-    def _towards(
-        self, moments: CellMoments, attribute: int, start: ClassMoments, null: ClassMoments, ridge: float
-    ) -> Eraser:
+    def _goals(
+        self, vectors: Matrix, cells: NDArray[np.integer], key: CellKey, drawn: NDArray[np.int32]
+    ) -> tuple[ClassMoments, ...]:
+        """Goals of every attribute, from the vectors as they came."""
+        drawn_key, drawn_cells = CellKey.of(key.attributes, key.classes, drawn)
+        own = cell_moments(vectors, cells, key).marginals()
+        chance = cell_moments(vectors, drawn_cells, drawn_key).marginals()
+        return tuple(
+            null_goals(mine, null, self.own_per_dimension, self.noise) for mine, null in zip(own, chance, strict=True)
+        )
+
+    def _towards(self, moments: CellMoments, attribute: int, goal: ClassMoments, ridge: float) -> Eraser:
         source = moments.marginal(attribute)
         d = moments.dim
         matrices = np.tile(np.eye(d), (len(moments.key), 1, 1))
         offsets = np.zeros((len(moments.key), d))
         codes = moments.key.combinations[:, attribute]
-        strength = self.pooling_per_dimension * d
         for k in np.flatnonzero(source.count):
-            kept = strength / (strength + source.count[k])
             matrix = np.eye(d)
             if self.match == "covariance":
-                # The squares of both shares sum to one, so the class spreads around the pooled covariance as it does
-                # under permuted labels. With less spread the moment equations would hold more nearly than by chance,
-                # and give labels away.
-                own = kept * (start.covariance[k] - start.within)
-                drawn = np.sqrt(1 - kept**2) * (null.covariance[k] - null.within)
-                # Source and goal shrink alike: the map stays tame, and its fixed point over the sweeps is own + drawn.
-                shrunk = source.within + (1 - kept) * (source.covariance[k] - source.within)
-                goal = null.within + (1 - kept) * (own + drawn)
-                matrix = gaussian_map(shrunk + ridge * np.eye(d), goal + ridge * np.eye(d))
+                # Source and goal shrink alike towards their pooled covariance: the map of a class with few users for
+                # the dimensions stays tame, and its fixed point over the sweeps is the goal itself.
+                own = source.count[k] / (source.count[k] + _TAME_PER_DIMENSION * d)
+                shrunk = source.within + own * (source.covariance[k] - source.within)
+                wanted = goal.within + own * (goal.covariance[k] - goal.within)
+                matrix = gaussian_map(shrunk + ridge * np.eye(d), wanted + ridge * np.eye(d))
             matrices[codes == k] = matrix
-            offsets[codes == k] = null.mean[k] - matrix @ source.mean[k]
+            offsets[codes == k] = goal.mean[k] - matrix @ source.mean[k]
         return Eraser(moments.key, matrices, offsets)
 
 
@@ -161,27 +191,29 @@ def _evened(vectors: Matrix) -> tuple[Matrix, Matrix]:
     return (directions / roots) @ directions.T, (directions * roots) @ directions.T
 
 
-class _Quantiles:
-    """Sliced transport to the drawn classes (after Rabin et al. 2012), exact along each direction."""
+def _one_length(vectors: Matrix) -> float | None:
+    """The length of all vectors, None where they differ."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    longest = float(lengths.max(initial=0.0))
+    # Zero vectors have no direction and stay where they are; float32 tables keep six digits.
+    return longest if longest > 0 and np.ptp(lengths[lengths > 0]) <= 1e-5 * longest else None
 
-    def __init__(self, vectors: Matrix, drawn: NDArray[np.int32]) -> None:
-        self._drawn = [
-            {k: vectors[drawn[:, a] == k] for k in np.unique(drawn[:, a][drawn[:, a] >= 0]).tolist()}
-            for a in range(drawn.shape[1])
-        ]
 
-    def pull(self, vectors: Matrix, codes: NDArray[np.int32], rng: np.random.Generator, step: float) -> Matrix:
-        """One round: a random orthogonal basis, every attribute in turn, every class along every direction of it."""
-        basis, _ = np.linalg.qr(rng.normal(size=(vectors.shape[1], vectors.shape[1])))
-        projected = vectors @ basis
-        for attribute, classes in enumerate(self._drawn):
-            for k, drawn in classes.items():
-                inside = np.flatnonzero(codes[:, attribute] == k)
-                goal = np.sort(drawn @ basis, axis=0)
-                now = projected[inside]
-                order = np.argsort(now, axis=0)
-                # Permuted labels keep class sizes, so quantiles pair up one to one.
-                paired = np.empty_like(now)
-                np.put_along_axis(paired, order, goal, axis=0)
-                projected[inside] = now + step * (paired - now)
-        return np.asarray(projected @ basis.T)
+def _at_length(vectors: Matrix, length: float | None) -> Matrix:
+    """The vectors brought to a length; as they are without one."""
+    if length is None:
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors * (length / np.where(lengths > 0, lengths, 1.0)))
+
+
+def _by_spread(vectors: Matrix, share: float) -> tuple[Matrix, Matrix, Matrix]:
+    """The mean (d,), and orthonormal bases (d, j) and (d, d - j) of the narrowest directions and of the others.
+
+    The j narrowest principal directions hold at most ``share`` of the variance together.
+    """
+    centre = vectors.mean(axis=0)
+    values, directions = np.linalg.eigh(np.cov(vectors.T, bias=True).reshape(vectors.shape[1], -1))
+    held = np.cumsum(np.maximum(values, 0.0))
+    narrow = int(np.count_nonzero(held <= share * held[-1])) if held[-1] > 0 else 0
+    return centre, directions[:, :narrow], directions[:, narrow:]

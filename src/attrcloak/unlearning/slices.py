@@ -1,0 +1,92 @@
+"""Transport along random directions, of what deviates more than chance: for shapes that moments cannot see."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.moments.cell_moments import Matrix
+
+_MODES = 12
+"""Polynomials that a deviation of quantiles is split into: level, spread, skewness, tails, one bump against several."""
+_MANY_PER_DIMENSION = 25
+"""Users per dimension from which a class takes its quantiles from the draw altogether: its noise costs little then."""
+_LOUD = 9.0
+"""Energy over its usual value at which one mode along one direction counts as leaking by itself (chance: .3 %)."""
+_LOUD_TOGETHER = 2.0
+"""Standard deviations of a ratio of two draws at which a mode counts as leaking along all directions together."""
+
+
+def slice_once(
+    vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int32], directions: Matrix
+) -> tuple[Matrix, float]:
+    """One round: every attribute in turn, every class along every direction.
+
+    After Rabin et al. (2012), with two differences that keep vectors near where they were. The goal of a class is not
+    the quantiles of its drawn class but *some* quantiles as far from those of everybody: their deviation is split into
+    orthogonal polynomials of the rank, and of a mode that deviates more than chance the share 1/r is kept and
+    sqrt(1 - 1/r) taken from the draw, r the ratio of its energy to that of the drawn classes. Modes within chance stay.
+    Only classes of very many users take all modes from the draw: a leak too even to be told from chance along any one
+    direction adds up over all of them.
+
+    Args:
+        vectors: (n, d).
+        codes: (n, A) classes, -1 where not marked.
+        drawn: (n, A) classes under permuted labels, with as many users each.
+        directions: (d, q) unit columns whose outer products sum to the identity: an orthogonal basis, or the axes of
+            a larger space that this one is a part of.
+
+    Returns:
+        (n, d) new vectors, and the share of modes, weighted by users, that were moved.
+    """
+    moved, looked_at = 0.0, 0.0
+    now = vectors
+    for attribute in range(codes.shape[1]):
+        labels, chance = codes[:, attribute], drawn[:, attribute]
+        if (labels < 0).all():
+            continue
+        projected = now @ directions
+        everybody = np.sort(projected[labels >= 0], axis=0)
+        spread = np.maximum(everybody.std(axis=0), 1e-300)
+        steps = np.zeros_like(projected)
+        for k in np.unique(labels[labels >= 0]).tolist():
+            inside = np.flatnonzero(labels == k)
+            if len(inside) <= _MODES:
+                continue
+            modes = _polynomials(len(inside))
+            goal = _quantiles(everybody, len(inside))
+            order = np.argsort(projected[inside], axis=0)
+            own = modes.T @ (np.take_along_axis(projected[inside], order, axis=0) - goal)
+            random = modes.T @ (np.sort(projected[chance == k], axis=0) - goal)
+            ratio = _excess(own / spread, random / spread)
+            kept = 0 / ratio if len(inside) >= _MANY_PER_DIMENSION * vectors.shape[1] else 1 / ratio
+            step = modes @ ((kept - 1) * own + np.sqrt(1 - kept) * random)
+            placed = np.empty_like(step)
+            np.put_along_axis(placed, order, step, axis=0)
+            steps[inside] = placed
+            moved += len(inside) * float((ratio > 1).mean())
+            looked_at += len(inside)
+        now = now + steps @ directions.T
+    return now, moved / max(looked_at, 1.0)
+
+
+def _excess(own: Matrix, random: Matrix) -> Matrix:
+    """(modes, q) energy of each deviation over its usual value where that is more than chance, 1 elsewhere."""
+    usual = np.maximum(np.mean(random**2, axis=1, keepdims=True), 1e-300)
+    together = np.mean(own**2, axis=1, keepdims=True) / usual
+    together = np.where(together > 1 + _LOUD_TOGETHER * 2 / np.sqrt(own.shape[1]), together, 1.0)
+    alone = own**2 / usual
+    return np.asarray(np.where(alone > _LOUD, alone, together))
+
+
+def _polynomials(n: int) -> Matrix:
+    """(n, modes) orthonormal polynomials of the rank."""
+    ranks = (np.arange(n) + 0.5) / n * 2 - 1
+    return np.asarray(np.linalg.qr(np.polynomial.legendre.legvander(ranks, _MODES - 1))[0])
+
+
+def _quantiles(ordered: Matrix, n: int) -> Matrix:
+    """(n, d) quantiles at the mid-ranks of n users, by linear interpolation."""
+    places = np.clip((np.arange(n) + 0.5) / n * len(ordered) - 0.5, 0, len(ordered) - 1)
+    below = np.floor(places).astype(np.int64)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    share = (places - below)[:, None]
+    return np.asarray(ordered[below] * (1 - share) + ordered[above] * share)
