@@ -3,6 +3,7 @@
 import pytest
 import typer
 
+import attrcloak
 from attrcloak.cli import app
 
 COMMANDS = (
@@ -33,3 +34,8 @@ def test_doctor_names_versions_and_extras(run):
     assert done.code == 0
     for word in ("python", "numpy", "implicit", "torch", "cores"):
         assert word in done.out
+
+
+def test_the_version_is_that_of_the_package(run):
+    done = run("--version")
+    assert (done.code, done.out.strip()) == (0, f"attrcloak {attrcloak.__version__}")

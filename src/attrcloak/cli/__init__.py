@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from attrcloak import __version__
 from attrcloak.cli.experiments import compare, reproduce
 from attrcloak.cli.recommendations import data, demo, doctor, evaluate, report, train
 from attrcloak.cli.tables import apply, audit, undo, unlearn
@@ -21,11 +22,20 @@ app = typer.Typer(
 )
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"attrcloak {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
 ) -> None:
-    """Documented here, read by ``main``."""
+    """``--debug`` is documented here and read by ``main``."""
 
 
 for command in (demo, train, audit, unlearn, apply, undo, evaluate, compare, reproduce, report, data, doctor):
