@@ -142,5 +142,6 @@ def test_settings_may_hold_on_one_data_set_only():
     factors = [plan.variants("als", "paper", name)[0].settings for name in ("ml-100k", "ml-1m")]
     assert factors == [{"factors": 4}, {"factors": 8}]
     assert plan.variants("als", "sound", "ml-1m")[0].settings == {}
-    with pytest.raises(InvalidInput, match="on paper"):
-        Plan(title="t", settings={"on paper": {"als": {"factors": 4}}})
+    for scope in ("on paper", "paper on ml1m"):
+        with pytest.raises(InvalidInput, match=scope):
+            Plan(title="t", settings={scope: {"als": {"factors": 4}}})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attrcloak.attackers import ATTACKERS
+from attrcloak.data.datasets import NAMES as DATASETS
 from attrcloak.errors import InvalidInput, InvalidSettings, MissingExtra, UnreadableFile, not_among
 from attrcloak.evaluation import METRICS as UTILITY_METRICS
 from attrcloak.recommenders import MODELS, model_class
@@ -128,12 +129,8 @@ class Plan:
                 problems.append(f"{name} is empty")
         if not self.datasets:
             problems.append("datasets is empty")
-        scopes = ("both", *PROTOCOLS)
-        problems += [
-            not_among("settings for", scope, (*scopes, "paper on ml-1m"))
-            for scope in self.settings
-            if scope not in scopes and scope.partition(" on ")[0] not in PROTOCOLS
-        ]
+        scopes = ("both", *PROTOCOLS, *(f"{p} on {d}" for p in PROTOCOLS for d in (*DATASETS, *self.datasets)))
+        problems += [not_among("settings for", scope, scopes) for scope in self.settings if scope not in scopes]
         metrics = (*UTILITY_METRICS, *ATTACK_METRICS["paper"], *ATTACK_METRICS["sound"])
         problems += [not_among("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
         problems += [

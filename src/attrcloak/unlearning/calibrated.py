@@ -33,11 +33,12 @@ class Calibrated:
     sampling noise included. The map of a class is Gaussian optimal transport from its moments to these,
     x -> m_t + A (x - m_s); attributes are swept until all agree. What needs the rows follows:
 
-    1. The narrowest directions, which hold a hundredth of the variance, are exchanged among users at random. They
-       hardly rank anything, yet attackers who standardise read them as loud as the others.
+    1. The narrowest directions, which hold little of the variance, are exchanged among users at random. They hardly
+       rank anything, yet attackers who standardise read them as loud as the others.
     2. Vectors that all had one length are brought back to it and matched again. An affine map of a sphere is an
        ellipsoid, and whoever knows that reads the class from which ellipsoid a vector lies on.
-    3. Slices move what moments cannot see, where it deviates more than chance.
+    3. Slices move what moments cannot see: in classes of few users where it deviates more than chance, in large ones
+       always, to the draw.
     4. Where vectors are scored together with a constant (item biases) and everybody asked, all are scaled by one
        factor, the least-squares one, for what was moved predicts less than what was learnt.
 
@@ -47,8 +48,9 @@ class Calibrated:
     Attributes:
         match: "covariance" matches means and covariances; "mean" only means.
         sweeps: rounds over the attributes in moment space.
-        slices: rounds of sliced transport, each along d random orthogonal directions. 0 leaves out all that needs the
-            rows (1 to 3 above): one affine map a cell, which can be saved and applied to others.
+        slices: rounds of sliced transport, each along the axes of the table and then along random orthogonal
+            directions of coordinates scaled by S^-1/4, S the covariance of the vectors. 0 leaves out all that needs
+            the rows (1 to 3 above): one affine map a cell, which can be saved and applied to others.
         own_per_dimension: how much of its own deviation from the pooled covariance a class may keep, in users per
             dimension: a class of n_k users at most the share p d / (p d + n_k). The rest comes from the draw. 0 takes
             everything from the draw; the larger, the less is moved, and the more unevenly.
@@ -85,11 +87,12 @@ class Calibrated:
         cells = rows.cells
         drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
         if not self.slices:
-            goals = self._goals(rows.vectors, cells.of_user, cells.key, drawn)
-            eraser, trace = self.solve_towards(rows.moments, goals)
-            scale = _common_scale(rows, eraser.apply(rows.vectors, cells.of_user))
-            eraser = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
-            return Moved(eraser.apply(rows.vectors, cells.of_user), trace, "closed form", eraser)
+            moments = rows.moments
+            eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn))
+            moved = eraser.apply(rows.vectors, cells.of_user)
+            scale = _common_scale(rows, moved)
+            scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
+            return Moved(scale * moved, trace, "closed form", scaled)
         asked = np.flatnonzero(cells.moves)
         codes, drawn, of_user = cells.codes[asked], drawn[asked], cells.of_user[asked]
         length = _one_length(rows.vectors[asked])
@@ -97,9 +100,11 @@ class Calibrated:
         exchanged = (rows.vectors[asked] - centre) @ narrow
         exchanged = exchanged[secret_generator(rows.key, b"exchange").permutation(len(asked))]
         core = _at_length(rows.vectors[asked] @ wide, length)
-        goals = self._goals(core, of_user, cells.key, drawn)
-        now, trace = core, ()
-        for _ in range(_RETURNS + 1 if length else 1):
+        moments = cell_moments(core, of_user, cells.key)
+        goals = self._goals(core, moments, drawn)
+        eraser, trace = self.solve_towards(moments, goals)
+        now = _at_length(eraser.apply(core, of_user), length)
+        for _ in range(_RETURNS if length else 0):
             eraser, steps = self.solve_towards(cell_moments(now, of_user, cells.key), goals)
             trace += steps
             now = _at_length(eraser.apply(now, of_user), length)
@@ -107,10 +112,9 @@ class Calibrated:
         rng = secret_generator(rows.key, b"slices")
         for done in range(self.slices):
             # Trees look along the axes of the table; everybody else may look anywhere.
-            now, _ = slice_once(now, codes, drawn, wide.T)
+            now = slice_once(now, codes, drawn, wide.T)
             basis, _ = np.linalg.qr(rng.normal(size=even.shape))
-            sliced, _ = slice_once(now @ even, codes, drawn, basis)
-            now = sliced @ back
+            now = slice_once(now @ even, codes, drawn, basis) @ back
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
         moved = rows.vectors.copy()
@@ -122,7 +126,10 @@ class Calibrated:
 
         Args:
             moments: cells of the true labels.
-            goals: class moments to reach, one set an attribute.
+            goals: class moments to reach, one set an attribute, in the order of ``moments.key.attributes``.
+
+        Returns:
+            One map a cell, and the objective before every step.
         """
         ridge = self.ridge * max(moments.mean_variance, 1e-300)
         eraser = Eraser.identity(moments.key, moments.dim)
@@ -134,15 +141,13 @@ class Calibrated:
                 now = moments.mapped(eraser.matrices, eraser.offsets)
         return eraser, tuple(trace)
 
-    def _goals(
-        self, vectors: Matrix, cells: NDArray[np.integer], key: CellKey, drawn: NDArray[np.int32]
-    ) -> tuple[ClassMoments, ...]:
-        """Goals of every attribute, from the vectors as they came."""
-        drawn_key, drawn_cells = CellKey.of(key.attributes, key.classes, drawn)
-        own = cell_moments(vectors, cells, key).marginals()
+    def _goals(self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32]) -> tuple[ClassMoments, ...]:
+        """Goals of every attribute, from the vectors as they came and the moments of their cells."""
+        drawn_key, drawn_cells = CellKey.of(moments.key.attributes, moments.key.classes, drawn)
         chance = cell_moments(vectors, drawn_cells, drawn_key).marginals()
         return tuple(
-            null_goals(mine, null, self.own_per_dimension, self.noise) for mine, null in zip(own, chance, strict=True)
+            null_goals(own, null, self.own_per_dimension, self.noise)
+            for own, null in zip(moments.marginals(), chance, strict=True)
         )
 
     def _towards(self, moments: CellMoments, attribute: int, goal: ClassMoments, ridge: float) -> Eraser:

@@ -1,4 +1,4 @@
-"""Transport along random directions, of what deviates more than chance: for shapes that moments cannot see."""
+"""Transport along directions, of what deviates more than chance: for shapes that moments cannot see."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ _LOUD_TOGETHER = 2.0
 """Standard deviations of a ratio of two draws at which a mode counts as leaking along all directions together."""
 
 
-def slice_once(
-    vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int32], directions: Matrix
-) -> tuple[Matrix, float]:
+def slice_once(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int32], directions: Matrix) -> Matrix:
     """One round: every attribute in turn, every class along every direction.
 
     After Rabin et al. (2012), with two differences that keep vectors near where they were. The goal of a class is not
@@ -35,9 +33,8 @@ def slice_once(
             a larger space that this one is a part of.
 
     Returns:
-        (n, d) new vectors, and the share of modes, weighted by users, that were moved.
+        (n, d) new vectors.
     """
-    moved, looked_at = 0.0, 0.0
     now = vectors
     for attribute in range(codes.shape[1]):
         labels, chance = codes[:, attribute], drawn[:, attribute]
@@ -56,16 +53,14 @@ def slice_once(
             order = np.argsort(projected[inside], axis=0)
             own = modes.T @ (np.take_along_axis(projected[inside], order, axis=0) - goal)
             random = modes.T @ (np.sort(projected[chance == k], axis=0) - goal)
-            ratio = _excess(own / spread, random / spread)
-            kept = 0 / ratio if len(inside) >= _MANY_PER_DIMENSION * vectors.shape[1] else 1 / ratio
+            many = len(inside) >= _MANY_PER_DIMENSION * vectors.shape[1]
+            kept = np.zeros_like(own) if many else 1 / _excess(own / spread, random / spread)
             step = modes @ ((kept - 1) * own + np.sqrt(1 - kept) * random)
             placed = np.empty_like(step)
             np.put_along_axis(placed, order, step, axis=0)
             steps[inside] = placed
-            moved += len(inside) * float((ratio > 1).mean())
-            looked_at += len(inside)
         now = now + steps @ directions.T
-    return now, moved / max(looked_at, 1.0)
+    return now
 
 
 def _excess(own: Matrix, random: Matrix) -> Matrix:
