@@ -45,9 +45,11 @@ def methods() -> str:
 
     parts = []
     for name, method in METHODS.items():
-        text = inspect.cleandoc(method.__doc__ or "")
-        body, _, listed = text.partition("\nAttributes:\n")
-        meaning = _meanings(listed)
+        body = inspect.cleandoc(method.__doc__ or "").partition("\nAttributes:\n")[0]
+        # A method that refines another explains its own settings only.
+        meaning: dict[str, str] = {}
+        for defined in reversed(method.__mro__[:-1]):
+            meaning |= _meanings(inspect.cleandoc(defined.__doc__ or "").partition("\nAttributes:\n")[2])
         rows = [
             f"| `{field.name}` | `{field.default!r}` | {meaning.get(field.name, '')} |"
             for field in fields(method)

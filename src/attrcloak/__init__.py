@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         AttrCloakDF,
         Barycentre,
         Calibrated,
+        CalibratedDD,
         GaussianNoise,
         MeanRemoval,
     )
@@ -60,6 +61,7 @@ _HOME = {
     "AttrCloakDF": "attrcloak.unlearning",
     "Barycentre": "attrcloak.unlearning",
     "Calibrated": "attrcloak.unlearning",
+    "CalibratedDD": "attrcloak.unlearning",
     "D2DR": "attrcloak.unlearning",
     "GaussianNoise": "attrcloak.unlearning",
     "LEACE": "attrcloak.unlearning",
@@ -93,6 +95,7 @@ __all__ = [
     "AuditReport",
     "Barycentre",
     "Calibrated",
+    "CalibratedDD",
     "ComparisonReport",
     "EmbeddingTable",
     "Eraser",

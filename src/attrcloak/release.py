@@ -17,6 +17,7 @@ from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.moments.eraser import Eraser
 from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated
+from attrcloak.unlearning.calibrated_dd import CalibratedDD
 from attrcloak.unlearning.method import (
     MomentMethod,
     RecommendationLoss,
@@ -162,7 +163,7 @@ CALIBRATED_NEXT_STEPS = (
 
 def _next_steps(reasons: Sequence[str], method: str | None) -> tuple[str, ...]:
     text = " ".join(reasons)
-    steps = CALIBRATED_NEXT_STEPS if method == Calibrated.name else NEXT_STEPS
+    steps = CALIBRATED_NEXT_STEPS if method in (Calibrated.name, CalibratedDD.name) else NEXT_STEPS
     return tuple(step for words, step in steps if any(word in text for word in words))
 
 

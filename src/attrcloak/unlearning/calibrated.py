@@ -1,6 +1,6 @@
 """Calibrated unlearning: to the permutation null, not to equality."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,15 +13,21 @@ from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, ce
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.transport import gaussian_map
 from attrcloak.progress import Progress
+from attrcloak.unlearning.list_metric import ListMetric
 from attrcloak.unlearning.method import Length, Moved, Rows, Step, objective
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
 from attrcloak.unlearning.null_goals import null_goals
-from attrcloak.unlearning.slices import slice_once
+from attrcloak.unlearning.slices import slice_steps
 
 _TAME_PER_DIMENSION = 1.5
 """Users per dimension at which the map of a class is drawn half way to the identity, in every sweep."""
 _RETURNS = 2
 """Times that vectors of one length are brought back to it and matched again."""
+_PLAIN_ROUNDS = 3
+"""Last rounds of slices, after another match, that users do not bend: bent ways miss the goals a little."""
+
+MetricOf = Callable[[NDArray[np.int64], Matrix], ListMetric]
+"""Takes the rows of (m,) users and an orthonormal basis (d_free, d) to the metric by which these users move."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +92,20 @@ class Calibrated:
         """Draw the null, solve in moment space, apply, and refine what needs the rows."""
         cells = rows.cells
         drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
-        if not self.slices:
-            moments = rows.moments
-            eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn))
-            moved = eraser.apply(rows.vectors, cells.of_user)
-            scale = _common_scale(rows, moved)
-            scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
-            return Moved(scale * moved, trace, "closed form", scaled)
+        if self.slices:
+            return self._by_rows(rows, drawn, None, progress)
+        moments = rows.moments
+        eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn))
+        moved = eraser.apply(rows.vectors, cells.of_user)
+        scale = _common_scale(rows, moved)
+        scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
+        return Moved(scale * moved, trace, "closed form", scaled)
+
+    def _by_rows(
+        self, rows: Rows, drawn: NDArray[np.int32], metric_of: MetricOf | None, progress: Progress | None
+    ) -> Moved:
+        """Steps 1 to 4 above; where users have a metric of their own, means and slices move them along it."""
+        cells = rows.cells
         asked = np.flatnonzero(cells.moves)
         codes, drawn, of_user = cells.codes[asked], drawn[asked], cells.of_user[asked]
         length = _one_length(rows.vectors[asked])
@@ -100,26 +113,34 @@ class Calibrated:
         exchanged = (rows.vectors[asked] - centre) @ narrow
         exchanged = exchanged[secret_generator(rows.key, b"exchange").permutation(len(asked))]
         core = _at_length(rows.vectors[asked] @ wide, length)
-        moments = cell_moments(core, of_user, cells.key)
-        goals = self._goals(core, moments, drawn)
-        eraser, trace = self.solve_towards(moments, goals)
-        now = _at_length(eraser.apply(core, of_user), length)
-        for _ in range(_RETURNS if length else 0):
-            eraser, steps = self.solve_towards(cell_moments(now, of_user, cells.key), goals)
-            trace += steps
-            now = _at_length(eraser.apply(now, of_user), length)
+        goals = self._goals(core, cell_moments(core, of_user, cells.key), drawn)
+        trace: list[Step] = []
+
+        def matched(vectors: Matrix) -> Matrix:
+            eraser, steps = self.solve_towards(cell_moments(vectors, of_user, cells.key), goals)
+            trace.extend(steps)
+            return _at_length(eraser.apply(vectors, of_user), length)
+
+        metric = None if metric_of is None else metric_of(asked, wide)
+        now = core if metric is None else _at_length(metric.with_means(core, codes, goals), length)
+        for _ in range(1 + (_RETURNS if length else 0)):
+            now = matched(now)
         even, back = _evened(core)
         rng = secret_generator(rows.key, b"slices")
+        plain_from = 0 if metric is None else max(self.slices - _PLAIN_ROUNDS, 0)
         for done in range(self.slices):
+            bent = metric.bent if metric is not None and done < plain_from else _as_they_are
+            if metric is not None and done == plain_from:
+                now = matched(now)
             # Trees look along the axes of the table; everybody else may look anywhere.
-            now = slice_once(now, codes, drawn, wide.T)
+            now = now + bent(slice_steps(now, codes, drawn, wide.T))
             basis, _ = np.linalg.qr(rng.normal(size=even.shape))
-            now = slice_once(now @ even, codes, drawn, basis) @ back
+            now = now + bent(slice_steps(now @ even, codes, drawn, basis) @ back)
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
         moved = rows.vectors.copy()
         moved[asked] = _at_length(now, length) @ wide.T + (exchanged + centre @ narrow) @ narrow.T
-        return Moved(_common_scale(rows, moved) * moved, trace, "max steps")
+        return Moved(_common_scale(rows, moved) * moved, tuple(trace), "max steps")
 
     def solve_towards(self, moments: CellMoments, goals: Sequence[ClassMoments]) -> tuple[Eraser, tuple[Step, ...]]:
         """The eraser that brings the classes of every attribute to their goals; never sees a row.
@@ -168,6 +189,10 @@ class Calibrated:
             matrices[codes == k] = matrix
             offsets[codes == k] = goal.mean[k] - matrix @ source.mean[k]
         return Eraser(moments.key, matrices, offsets)
+
+
+def _as_they_are(steps: Matrix) -> Matrix:
+    return steps
 
 
 def _common_scale(rows: Rows, moved: Matrix) -> float:

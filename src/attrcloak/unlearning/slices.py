@@ -15,7 +15,7 @@ _LOUD_TOGETHER = 2.0
 """Standard deviations of a ratio of two draws at which a mode counts as leaking along all directions together."""
 
 
-def slice_once(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int32], directions: Matrix) -> Matrix:
+def slice_steps(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int32], directions: Matrix) -> Matrix:
     """One round: every attribute in turn, every class along every direction.
 
     After Rabin et al. (2012), with two differences that keep vectors near where they were. The goal of a class is not
@@ -33,7 +33,7 @@ def slice_once(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int3
             a larger space that this one is a part of.
 
     Returns:
-        (n, d) new vectors.
+        (n, d) steps that bring the vectors there.
     """
     now = vectors
     for attribute in range(codes.shape[1]):
@@ -60,7 +60,7 @@ def slice_once(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int3
             np.put_along_axis(placed, order, step, axis=0)
             steps[inside] = placed
         now = now + steps @ directions.T
-    return now
+    return now - vectors
 
 
 def _excess(own: Matrix, random: Matrix) -> Matrix:
