@@ -1,8 +1,10 @@
 """The result of unlearning in moment space: one affine map a cell."""
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
 from attrcloak.moments.cell_key import CellKey
-from attrcloak.moments.cell_moments import ROWS_PER_CHUNK, Matrix
+from attrcloak.moments.cell_moments import Matrix
+from attrcloak.moments.parts import Block, Buffers, Part, blocks_by_cell, map_over_parts
 from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/eraser/1"
@@ -80,27 +83,34 @@ class Eraser:
         """Move every user by the map of its cell.
 
         Args:
-            vectors: (n, d) in any float type, already scaled where ``scaling`` says so. Not changed.
+            vectors: (n, d) in any float type, already scaled where ``scaling`` says so; read-only or mapped from a
+                file if need be. Not changed.
             cells: (n,) cell of each user in [0, C), or -1 for users who asked for nothing.
 
         Returns:
             (n, d) new vectors of the same type. Users who asked for nothing are bit-identical.
 
         Raises:
-            InvalidInput: the table has another number of dimensions than the eraser.
+            InvalidInput: the table has another number of dimensions than the eraser, or of rows than cells.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise InvalidInput(f"the eraser is for {self.dim} dimensions, the vectors have shape {vectors.shape}")
-        moved = np.array(vectors)
-        stays = np.append(self.key.unmarked, True)  # index -1 reads the last entry
-        for start in range(0, len(vectors), ROWS_PER_CHUNK):
-            chunk_cells = np.asarray(cells[start : start + ROWS_PER_CHUNK])
-            order = np.argsort(chunk_cells, kind="stable")
-            occurring, first = np.unique(chunk_cells[order], return_index=True)
-            for cell, rows in zip(occurring.tolist(), np.split(order, first[1:]), strict=True):
+        moved = np.empty(vectors.shape, vectors.dtype)
+        row = np.dtype((np.void, self.dim * vectors.dtype.itemsize))  # a row that is one item is placed in one piece
+        stays = np.append(self.key.unmarked, True)  # cell -1 reads the last entry
+        buffers = Buffers(vectors)
+
+        def move(block: Block, part: Part) -> None:
+            given, wide, product = buffers.gather(block.vectors, part.rows)
+            for cell, rows, _ in part.runs:
                 if not stays[cell]:
-                    block = vectors[start + rows].astype(np.float64)
-                    moved[start + rows] = (block @ self.matrices[cell].T + self.offsets[cell]).astype(vectors.dtype)
+                    np.matmul(wide[rows], self.matrices[cell].T, out=product[rows])
+                    np.add(product[rows], self.offsets[cell], out=given[rows], casting="same_kind")
+            moved[block.rows].view(row)[part.rows, 0] = given.view(row)[:, 0]
+
+        with map_over_parts(*vectors.shape) as over:
+            for block in blocks_by_cell(vectors, cells, len(self.key)):
+                deque(over(partial(move, block), block.parts), maxlen=0)
         return moved
 
     def compose(self, after: "Eraser") -> "Eraser":
