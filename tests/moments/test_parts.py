@@ -119,6 +119,23 @@ def test_type_and_layout_change_nothing_and_the_input_is_left_alone(dtype, layou
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_the_result_can_go_to_a_memory_map(tmp_path):
+    x, cells = table()
+    file = np.lib.format.open_memmap(tmp_path / "moved.npy", mode="w+", dtype=x.dtype, shape=x.shape)
+    assert eraser().apply(x, cells, out=file) is file
+    file.flush()
+    np.testing.assert_array_equal(np.load(tmp_path / "moved.npy"), eraser().apply(x, cells))
+
+
+@pytest.mark.parametrize(
+    "out", [np.empty((USERS, DIM)), np.empty((USERS, DIM + 1), np.float32), np.empty((DIM, USERS), np.float32).T]
+)
+def test_a_place_that_does_not_fit_the_table_is_refused(out):
+    with pytest.raises(InvalidInput, match="expected float32"):
+        eraser().apply(*table(), out=out)
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_users_in_no_cell_stay_wherever_they_stand():
     x, cells = table()
     cells[::3] = -1

@@ -79,23 +79,35 @@ class Eraser:
         """(n,) cell of each user by class codes (n, A); see ``CellKey.locate``."""
         return self.key.locate(codes)
 
-    def apply(self, vectors: NDArray[Float], cells: NDArray[np.integer]) -> NDArray[Float]:
+    def apply(
+        self, vectors: NDArray[Float], cells: NDArray[np.integer], out: NDArray[Float] | None = None
+    ) -> NDArray[Float]:
         """Move every user by the map of its cell.
+
+        The products are in float64 whatever comes in: where a map takes a common offset away, float32 would leave
+        thousands of units in the last place.
 
         Args:
             vectors: (n, d) in any float type, already scaled where ``scaling`` says so; read-only or mapped from a
                 file if need be. Not changed.
             cells: (n,) cell of each user in [0, C), or -1 for users who asked for nothing.
+            out: (n, d) array of the same type to write to, rows in one piece, such as a file's memory map; a new one by
+                default.
 
         Returns:
             (n, d) new vectors of the same type. Users who asked for nothing are bit-identical.
 
         Raises:
-            InvalidInput: the table has another number of dimensions than the eraser, or of rows than cells.
+            InvalidInput: the table has another number of dimensions than the eraser, or of rows than cells, or ``out``
+                does not fit it.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise InvalidInput(f"the eraser is for {self.dim} dimensions, the vectors have shape {vectors.shape}")
-        moved = np.empty(vectors.shape, vectors.dtype)
+        moved = np.empty(vectors.shape, vectors.dtype) if out is None else out
+        if moved.shape != vectors.shape or moved.dtype != vectors.dtype or not moved.flags.c_contiguous:
+            raise InvalidInput(
+                f"out is {moved.dtype} {moved.shape}, expected {vectors.dtype} {vectors.shape} in one piece, row by row"
+            )
         row = np.dtype((np.void, self.dim * vectors.dtype.itemsize))  # a row that is one item is placed in one piece
         stays = np.append(self.key.unmarked, True)  # cell -1 reads the last entry
         buffers = Buffers(vectors)
