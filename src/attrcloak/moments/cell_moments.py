@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_key import CellKey
-from attrcloak.moments.parts import Buffers, Part, blocks_by_cell, map_over_parts
+from attrcloak.moments.tiles import Buffers, Tile, blocks_by_cell, map_over_tiles
 
 Matrix = NDArray[np.float64]
 
@@ -159,7 +159,7 @@ class CellMoments:
 def cell_moments(vectors: NDArray[np.floating], cells: NDArray[np.integer], key: CellKey) -> CellMoments:
     """Count, mean and scatter of each cell, in float64 whatever comes in.
 
-    Works in parts with deviations from each part's own cell means, so neither a large common offset nor a long
+    Works in tiles with deviations from each tile's own cell means, so neither a large common offset nor a long
     table costs accuracy. (In float32 a covariance of collinear columns can come out so wrong that leakage rises.)
 
     Args:
@@ -188,11 +188,11 @@ def cell_moments(vectors: NDArray[np.floating], cells: NDArray[np.integer], key:
         mean[cell] += share * apart
         count[cell] += users
 
-    def read(table: NDArray[np.floating], part: Part) -> list[tuple[int, int, Matrix, Matrix]]:
-        """Add the cells that are whole in this part; return what it has of the others, which no thread may touch."""
-        _, wide, _ = buffers.gather(table, part.rows)
+    def read(table: NDArray[np.floating], tile: Tile) -> list[tuple[int, int, Matrix, Matrix]]:
+        """Add the cells that are whole in this tile; return what it has of the others, which no thread may touch."""
+        _, wide, _ = buffers.gather(table, tile.rows)
         pieces = []
-        for cell, rows, whole in part.runs:
+        for cell, rows, whole in tile.runs:
             x = wide[rows]
             centre = np.full(len(x), 1 / len(x)) @ x
             x -= centre
@@ -203,9 +203,9 @@ def cell_moments(vectors: NDArray[np.floating], cells: NDArray[np.integer], key:
                 pieces.append(seen)
         return pieces
 
-    with map_over_parts(*vectors.shape) as over:
+    with map_over_tiles(*vectors.shape) as over:
         for block in blocks_by_cell(vectors, cells, len(key)):
-            for pieces in over(partial(read, block.vectors), block.parts):
+            for pieces in over(partial(read, block.vectors), block.tiles):
                 for piece in pieces:
                     add(*piece)
     return CellMoments(key, count, mean, scatter)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.moments.parts import Block, Buffers, Part, blocks_by_cell, map_over_parts
+from attrcloak.moments.tiles import Block, Buffers, Tile, blocks_by_cell, map_over_tiles
 from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/eraser/1"
@@ -112,17 +112,17 @@ class Eraser:
         stays = np.append(self.key.unmarked, True)  # cell -1 reads the last entry
         buffers = Buffers(vectors)
 
-        def move(block: Block, part: Part) -> None:
-            given, wide, product = buffers.gather(block.vectors, part.rows)
-            for cell, rows, _ in part.runs:
+        def move(block: Block, tile: Tile) -> None:
+            given, wide, product = buffers.gather(block.vectors, tile.rows)
+            for cell, rows, _ in tile.runs:
                 if not stays[cell]:
                     np.matmul(wide[rows], self.matrices[cell].T, out=product[rows])
                     np.add(product[rows], self.offsets[cell], out=given[rows], casting="same_kind")
-            moved[block.rows].view(row)[part.rows, 0] = given.view(row)[:, 0]
+            moved[block.rows].view(row)[tile.rows, 0] = given.view(row)[:, 0]
 
-        with map_over_parts(*vectors.shape) as over:
+        with map_over_tiles(*vectors.shape) as over:
             for block in blocks_by_cell(vectors, cells, len(self.key)):
-                deque(over(partial(move, block), block.parts), maxlen=0)
+                deque(over(partial(move, block), block.tiles), maxlen=0)
         return moved
 
     def compose(self, after: "Eraser") -> "Eraser":

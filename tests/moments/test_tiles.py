@@ -1,4 +1,4 @@
-"""Blocks, parts, threads and memory layouts change how fast the two passes are, and nothing else."""
+"""Blocks, tiles, threads and memory layouts change how fast the two passes are, and nothing else."""
 
 import threading
 
@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from attrcloak.errors import InvalidInput
-from attrcloak.moments import CellKey, Eraser, cell_moments, parts
+from attrcloak.moments import CellKey, Eraser, cell_moments, tiles
 
 USERS, DIM, CELLS = 997, 4, 7
 KEY = CellKey(("a",), (tuple("012345"),), np.arange(-1, 6)[:, None])
@@ -32,41 +32,41 @@ def both_passes(x, cells):
 
 
 @pytest.fixture
-def small_parts(monkeypatch):
-    """Parts of 16 rows in blocks of 160, so that cells span parts and blocks in every way."""
-    monkeypatch.setattr(parts, "NUMBERS_PER_PART", 16 * DIM)
-    monkeypatch.setattr(parts, "NUMBERS_PER_BLOCK", 160 * DIM)
-    monkeypatch.setattr(parts, "ROWS_PER_CELL", 1)
+def small_tiles(monkeypatch):
+    """Tiles of 16 rows in blocks of 160, so that cells span tiles and blocks in every way."""
+    monkeypatch.setattr(tiles, "NUMBERS_PER_TILE", 16 * DIM)
+    monkeypatch.setattr(tiles, "NUMBERS_PER_BLOCK", 160 * DIM)
+    monkeypatch.setattr(tiles, "ROWS_PER_CELL", 1)
 
 
-@pytest.mark.usefixtures("small_parts")
-def test_every_row_is_in_one_part_under_its_own_cell_and_whole_means_no_other_part_has_the_cell():
+@pytest.mark.usefixtures("small_tiles")
+def test_every_row_is_in_one_tile_under_its_own_cell_and_whole_means_no_other_tile_has_the_cell():
     x, cells = table()
     cells[::7] = -1
-    for block in parts.blocks_by_cell(x, cells, CELLS):
+    for block in tiles.blocks_by_cell(x, cells, CELLS):
         inside = cells[block.rows]
         np.testing.assert_array_equal(block.vectors, x[block.rows])
-        assert sorted(np.concatenate([part.rows for part in block.parts])) == list(range(len(inside)))
-        for part in block.parts:
+        assert sorted(np.concatenate([tile.rows for tile in block.tiles])) == list(range(len(inside)))
+        for tile in block.tiles:
             np.testing.assert_array_equal(
-                np.concatenate([np.full(run.rows.stop - run.rows.start, run.cell) for run in part.runs]),
-                inside[part.rows],
+                np.concatenate([np.full(run.rows.stop - run.rows.start, run.cell) for run in tile.runs]),
+                inside[tile.rows],
             )
-            for run in part.runs:
-                rows = part.rows[run.rows]
+            for run in tile.runs:
+                rows = tile.rows[run.rows]
                 assert (np.diff(rows) > 0).all()
                 assert run.whole == (len(rows) == (inside == run.cell).sum())
 
 
-def test_small_parts_give_the_same_as_one_part(request):
+def test_small_tiles_give_the_same_as_one_tile(request):
     x, cells = table()
     whole = both_passes(x, cells)
-    request.getfixturevalue("small_parts")
+    request.getfixturevalue("small_tiles")
     for one, many in zip(whole, both_passes(x, cells), strict=True):
         np.testing.assert_allclose(many, one, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.usefixtures("small_parts")
+@pytest.mark.usefixtures("small_tiles")
 def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was():
     x, cells = table()
     results = []
@@ -79,21 +79,21 @@ def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was():
             assert one.tobytes() == more.tobytes()
 
 
-def test_parts_go_to_threads_that_have_one_blas_thread_each():
+def test_tiles_go_to_threads_that_have_one_blas_thread_each():
     def told(_):
         return threading.get_ident(), *(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
 
     with threadpool_limits(3, "blas"):
-        with parts.map_over_parts(parts.rows_per_part(DIM) + 1, DIM) as over:
+        with tiles.map_over_tiles(tiles.rows_per_tile(DIM) + 1, DIM) as over:
             several = [*over(told, [None] * 20)]
-        with parts.map_over_parts(parts.rows_per_part(DIM), DIM) as over:
+        with tiles.map_over_tiles(tiles.rows_per_tile(DIM), DIM) as over:
             one = [*over(told, [None])]
     assert threading.get_ident() not in {thread for thread, *_ in several}
     assert {count for _, *counts in several for count in counts} == {1}
     assert one[0][0] == threading.get_ident()
 
 
-@pytest.mark.usefixtures("small_parts")
+@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["read-only", "memory-mapped", "by columns", "strided"])
 def test_type_and_layout_change_nothing_and_the_input_is_left_alone(dtype, layout, tmp_path):
@@ -118,7 +118,7 @@ def test_type_and_layout_change_nothing_and_the_input_is_left_alone(dtype, layou
     np.testing.assert_array_equal(x, before)
 
 
-@pytest.mark.usefixtures("small_parts")
+@pytest.mark.usefixtures("small_tiles")
 def test_the_result_can_go_to_a_memory_map(tmp_path):
     x, cells = table()
     file = np.lib.format.open_memmap(tmp_path / "moved.npy", mode="w+", dtype=x.dtype, shape=x.shape)
@@ -135,7 +135,7 @@ def test_a_place_that_does_not_fit_the_table_is_refused(out):
         eraser().apply(*table(), out=out)
 
 
-@pytest.mark.usefixtures("small_parts")
+@pytest.mark.usefixtures("small_tiles")
 def test_users_in_no_cell_stay_wherever_they_stand():
     x, cells = table()
     cells[::3] = -1
