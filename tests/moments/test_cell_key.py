@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attrcloak.errors import InvalidInput, UnknownCell
 from attrcloak.moments import CellKey
@@ -16,6 +18,15 @@ def test_every_user_is_in_the_cell_of_its_own_codes():
     np.testing.assert_array_equal(key.combinations[cells], codes)
     assert len(key) == 4
     assert key.unmarked.sum() == 1
+
+
+@given(st.integers(0, 10_000), st.integers(0, 60), st.integers(1, 4), st.sampled_from([2, 5, 2**31 - 2]))
+def test_cells_come_out_as_numpy_sorts_distinct_rows(seed, users, attributes, classes):
+    codes = np.random.default_rng(seed).integers(-1, classes, size=(users, attributes), dtype=np.int32)
+    key, cells = CellKey.of(["a"] * attributes, [["0"]] * attributes, codes)
+    combinations, inverse = np.unique(codes, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(key.combinations, combinations)
+    np.testing.assert_array_equal(cells, inverse.reshape(-1))
 
 
 def test_locate_finds_the_same_cells_again_and_lets_unmarked_users_pass():

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from attrcloak.errors import InvalidInput
 from attrcloak.moments import CellKey, cell_moments
-from attrcloak.moments import cell_moments as function
 
 NAMES, CLASSES = ("a", "b"), (("0", "1"), ("0", "1", "2"))
 
@@ -48,13 +47,42 @@ def test_marginals_equal_numpy_on_the_rows_of_each_class():
             np.testing.assert_allclose(marginal.covariance[k], np.cov(rows.T, bias=True), atol=1e-12)
 
 
-def test_more_rows_than_a_chunk_give_the_same_as_one_chunk(monkeypatch):
+def test_moments_equal_numpy_on_the_rows_of_each_cell():
     x, codes = table(2)
     key, cells = CellKey.of(NAMES, CLASSES, codes)
-    whole = cell_moments(x, cells, key)
-    monkeypatch.setitem(function.__globals__, "ROWS_PER_CHUNK", 7)
-    chunked = cell_moments(x, cells, key)
-    np.testing.assert_allclose(chunked.scatter, whole.scatter, rtol=1e-10, atol=1e-9)
+    moments = cell_moments(x, cells, key)
+    for cell in range(len(key)):
+        rows = x[cells == cell]
+        assert moments.count[cell] == len(rows)
+        np.testing.assert_allclose(moments.mean[cell], rows.mean(axis=0), rtol=1e-14)
+        np.testing.assert_allclose(moments.scatter[cell], np.cov(rows.T, bias=True) * len(rows), atol=1e-11)
+
+
+def test_cells_nobody_is_in_count_nobody():
+    key = CellKey(("a",), (("0", "1"),), np.array([[-1], [0], [1]]))
+    moments = cell_moments(np.ones((4, 2)), np.ones(4, dtype=int), key)
+    np.testing.assert_array_equal(moments.count, [0, 4, 0])
+    np.testing.assert_array_equal(moments.mean, [[0, 0], [1, 1], [0, 0]])
+    assert not moments.scatter.any()
+    assert cell_moments(np.ones((0, 2)), np.ones(0, dtype=int), key).users == 0
+
+
+def test_collinear_columns_in_float32_keep_a_covariance_without_negative_directions():
+    """In float32 arithmetic the smallest eigenvalue comes out near -1e-4 of the largest, and a solver acts on it."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 4)) @ rng.normal(size=(4, 8)) + 1000
+    key = CellKey(("a",), (("0",),), np.array([[0]]))
+    given = x.astype(np.float32)
+    values = np.linalg.eigvalsh(cell_moments(given, np.zeros(len(x), dtype=int), key).scatter[0])
+    exact = np.linalg.eigvalsh(np.cov(given.astype(np.float64).T, bias=True) * len(x))
+    np.testing.assert_allclose(values, exact, atol=1e-12 * exact[-1])
+
+
+@pytest.mark.parametrize("cells", [np.array([0, -1, 0]), np.array([-1, -1, -1])])
+def test_users_without_a_cell_are_refused_and_counted(cells):
+    key = CellKey(("a",), (("0",),), np.array([[0]]))
+    with pytest.raises(InvalidInput, match=f"{(cells < 0).sum()} of 3 users"):
+        cell_moments(np.ones((3, 2)), cells, key)
 
 
 def test_a_large_common_offset_costs_no_accuracy():

@@ -58,9 +58,8 @@ class CellKey:
         Returns:
             The key, and (n,) the cell of each user in [0, C).
         """
-        combinations, cells = np.unique(np.asarray(codes, dtype=np.int32), axis=0, return_inverse=True)
-        key = cls(tuple(attributes), tuple(tuple(names) for names in classes), combinations)
-        return key, cells.reshape(-1).astype(np.int32)
+        combinations, cells = _distinct_rows(np.asarray(codes, dtype=np.int32))
+        return cls(tuple(attributes), tuple(tuple(names) for names in classes), combinations), cells
 
     def __len__(self) -> int:
         return len(self.combinations)
@@ -91,10 +90,9 @@ class CellKey:
         Raises:
             UnknownCell: a combination is not in the key; the message names it and counts its users.
         """
-        wanted, inverse = np.unique(np.asarray(codes, dtype=np.int32), axis=0, return_inverse=True)
+        wanted, inverse = _distinct_rows(np.asarray(codes, dtype=np.int32))
         known = {tuple(row): cell for cell, row in enumerate(self.combinations.tolist())}
         found = np.array([known.get(tuple(row), -1) for row in wanted.tolist()], dtype=np.int32)
-        inverse = inverse.reshape(-1)
         counts = np.bincount(inverse, minlength=len(wanted))
         missing = [
             f"{self.describe(row)} ({count} {'user' if count == 1 else 'users'})"
@@ -117,3 +115,22 @@ class CellKey:
             for attribute, names, code in zip(self.attributes, self.classes, combination, strict=True)
         )
         return ", ".join(parts)
+
+
+def _distinct_rows(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The distinct rows (C, A), sorted, and (n,) which of them each row is: ``np.unique(axis=0)`` in linear time."""
+    rank = np.zeros(len(codes), dtype=np.int64)
+    for column in codes.T if len(codes) else ():
+        least = int(column.min())
+        rank = _ranks(rank * (int(column.max()) - least + 1) + (column - least))
+    example = np.empty(int(rank.max(initial=-1)) + 1, dtype=np.int64)
+    example[rank] = np.arange(len(codes))
+    return codes[example], rank.astype(np.int32)
+
+
+def _ranks(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each number, all >= 0, among the distinct ones in order."""
+    if numbers.max() > 8 * len(numbers) + 1024:
+        return np.unique(numbers, return_inverse=True)[1]
+    occurs = np.bincount(numbers) > 0
+    return (np.cumsum(occurs) - 1)[numbers]

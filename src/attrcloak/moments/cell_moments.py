@@ -1,14 +1,14 @@
 """Count, mean and scatter of each cell: statistics that merge, whoever computed the parts."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_key import CellKey
-
-ROWS_PER_CHUNK = 1 << 16
+from attrcloak.moments.tiles import Buffers, Tile, blocks_by_cell, map_over_tiles
 
 Matrix = NDArray[np.float64]
 
@@ -92,19 +92,23 @@ class CellMoments:
             raise InvalidInput("these moments are of different attributes, classes or dimensions and cannot be merged")
         stacked = np.concatenate([self.key.combinations, other.key.combinations])
         key, cells = CellKey.of(self.key.attributes, self.key.classes, stacked)
-        count = np.zeros((2, len(key)), dtype=np.int64)
-        mean = np.zeros((2, len(key), self.dim))
+        one, two = self._among(key, cells[: len(self.key)]), other._among(key, cells[len(self.key) :])
+        count, scatter = one.count + two.count, one.scatter + two.scatter
+        share = two.count / np.maximum(count, 1)
+        apart = two.mean - one.mean
+        lift = np.sqrt(one.count * share)[:, None] * apart
+        for cell in np.flatnonzero(lift.any(axis=1)):  # all at once would take as much memory as the scatters again
+            scatter[cell] += np.outer(lift[cell], lift[cell])
+        return CellMoments(key, count, one.mean + share[:, None] * apart, scatter)
+
+    def _among(self, key: CellKey, cells: NDArray[np.integer]) -> "CellMoments":
+        """The same moments among the cells of a larger key, of which these are ``cells``."""
+        if np.array_equal(key.combinations, self.key.combinations):
+            return self
+        count, mean = np.zeros(len(key), dtype=np.int64), np.zeros((len(key), self.dim))
         scatter = np.zeros((len(key), self.dim, self.dim))
-        split = len(self.key)
-        for part, moments, at in ((0, self, cells[:split]), (1, other, cells[split:])):
-            count[part, at], mean[part, at] = moments.count, moments.mean
-            scatter[at] += moments.scatter
-        total = count.sum(axis=0)
-        share = count[1] / np.maximum(total, 1)
-        apart = mean[1] - mean[0]
-        lift = np.sqrt(count[0] * share)[:, None] * apart
-        scatter += lift[:, :, None] * lift[:, None, :]
-        return CellMoments(key, total, mean[0] + share[:, None] * apart, scatter)
+        count[cells], mean[cells], scatter[cells] = self.count, self.mean, self.scatter
+        return CellMoments(key, count, mean, scatter)
 
     def marginal(self, attribute: int) -> ClassMoments:
         """The moments of each class of one attribute, over the cells that name it.
@@ -114,17 +118,14 @@ class CellMoments:
         """
         codes = self.key.combinations[:, attribute]
         classes = self.key.class_counts[attribute]
-        member = (codes == np.arange(classes)[:, None]).astype(np.float64)  # (K, C); -1 matches no class
-        count = member @ self.count
-        share = member * self.count / np.maximum(count, 1)[:, None]
-        mean = share @ self.mean
-        d = self.dim
-        scatter = (member @ self.scatter.reshape(len(self.key), -1)).reshape(classes, d, d)
+        count = np.bincount(codes + 1, weights=self.count, minlength=classes + 1)[1:]  # -1 matches no class
+        mean, covariance = np.zeros((classes, self.dim)), np.zeros((classes, self.dim, self.dim))
         for k in np.flatnonzero(count):
-            inside = codes == k
-            apart = (self.mean[inside] - mean[k]) * np.sqrt(self.count[inside])[:, None]
-            scatter[k] += apart.T @ apart
-        covariance = scatter / np.maximum(count, 1)[:, None, None]
+            inside = np.flatnonzero(codes == k)
+            share = self.count[inside] / count[k]
+            mean[k] = share @ self.mean[inside]
+            apart = (self.mean[inside] - mean[k]) * np.sqrt(share)[:, None]
+            covariance[k] = self.scatter[inside].sum(axis=0) / count[k] + apart.T @ apart
         return ClassMoments(count.astype(np.int64), mean, covariance)
 
     def marginals(self) -> tuple[ClassMoments, ...]:
@@ -158,31 +159,53 @@ class CellMoments:
 def cell_moments(vectors: NDArray[np.floating], cells: NDArray[np.integer], key: CellKey) -> CellMoments:
     """Count, mean and scatter of each cell, in float64 whatever comes in.
 
-    Works in chunks with deviations from each chunk's own cell means, so neither a large common offset nor a long
+    Works in tiles with deviations from each tile's own cell means, so neither a large common offset nor a long
     table costs accuracy. (In float32 a covariance of collinear columns can come out so wrong that leakage rises.)
 
     Args:
-        vectors: (n, d) user embeddings.
+        vectors: (n, d) user embeddings in any float type, read-only or mapped from a file if need be. Not changed.
         cells: (n,) cell of each user in [0, len(key)).
         key: the C cells; a cell may be empty here.
+
+    Raises:
+        InvalidInput: users without a cell, or another number of cells than of rows.
     """
-    n, d = vectors.shape
-    count = np.bincount(cells, minlength=len(key)).astype(np.int64)
+    without = int((cells < 0).sum())
+    if without:
+        raise InvalidInput(f"{without} of {len(cells)} users are in no cell; moments need the cell of every row")
+    d = vectors.shape[1]
+    count = np.zeros(len(key), dtype=np.int64)
     mean = np.zeros((len(key), d))
     scatter = np.zeros((len(key), d, d))
-    seen = np.zeros(len(key), dtype=np.int64)
-    for start in range(0, n, ROWS_PER_CHUNK):
-        chunk_cells = np.asarray(cells[start : start + ROWS_PER_CHUNK])
-        order = np.argsort(chunk_cells, kind="stable")
-        chunk = np.asarray(vectors[start : start + ROWS_PER_CHUNK], dtype=np.float64)[order]
-        occurring, first = np.unique(chunk_cells[order], return_index=True)
-        for cell, rows in zip(occurring.tolist(), np.split(chunk, first[1:]), strict=True):
-            here = len(rows)
-            centre = rows.mean(axis=0)
-            deviations = rows - centre
-            apart = centre - mean[cell]
-            share = here / (seen[cell] + here)
-            scatter[cell] += deviations.T @ deviations + np.outer(apart, apart) * (seen[cell] * share)
-            mean[cell] += share * apart
-            seen[cell] += here
+    buffers = Buffers(vectors)
+
+    def add(cell: int, users: int, centre: Matrix, deviations: Matrix) -> None:
+        scatter[cell] += deviations
+        apart = centre - mean[cell]
+        share = users / (count[cell] + users)
+        if count[cell]:
+            scatter[cell] += np.outer(apart, apart * (count[cell] * share))
+        mean[cell] += share * apart
+        count[cell] += users
+
+    def read(table: NDArray[np.floating], tile: Tile) -> list[tuple[int, int, Matrix, Matrix]]:
+        """Add the cells that are whole in this tile; return what it has of the others, which no thread may touch."""
+        _, wide, _ = buffers.gather(table, tile.rows)
+        pieces = []
+        for cell, rows, whole in tile.runs:
+            x = wide[rows]
+            centre = np.full(len(x), 1 / len(x)) @ x
+            x -= centre
+            seen = cell, len(x), centre, x.T @ x
+            if whole:
+                add(*seen)
+            else:
+                pieces.append(seen)
+        return pieces
+
+    with map_over_tiles(*vectors.shape) as over:
+        for block in blocks_by_cell(vectors, cells, len(key)):
+            for pieces in over(partial(read, block.vectors), block.tiles):
+                for piece in pieces:
+                    add(*piece)
     return CellMoments(key, count, mean, scatter)

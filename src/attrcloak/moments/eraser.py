@@ -1,8 +1,10 @@
 """The result of unlearning in moment space: one affine map a cell."""
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
 from attrcloak.moments.cell_key import CellKey
-from attrcloak.moments.cell_moments import ROWS_PER_CHUNK, Matrix
+from attrcloak.moments.cell_moments import Matrix
+from attrcloak.moments.tiles import Block, Buffers, Tile, blocks_by_cell, map_over_tiles
 from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/eraser/1"
@@ -76,31 +79,50 @@ class Eraser:
         """(n,) cell of each user by class codes (n, A); see ``CellKey.locate``."""
         return self.key.locate(codes)
 
-    def apply(self, vectors: NDArray[Float], cells: NDArray[np.integer]) -> NDArray[Float]:
+    def apply(
+        self, vectors: NDArray[Float], cells: NDArray[np.integer], out: NDArray[Float] | None = None
+    ) -> NDArray[Float]:
         """Move every user by the map of its cell.
 
+        The products are in float64 whatever comes in: where a map takes a common offset away, float32 would leave
+        thousands of units in the last place.
+
         Args:
-            vectors: (n, d) in any float type, already scaled where ``scaling`` says so. Not changed.
+            vectors: (n, d) in any float type, already scaled where ``scaling`` says so; read-only or mapped from a
+                file if need be. Not changed.
             cells: (n,) cell of each user in [0, C), or -1 for users who asked for nothing.
+            out: (n, d) array of the same type to write to, rows in one piece, such as a file's memory map; a new one by
+                default.
 
         Returns:
             (n, d) new vectors of the same type. Users who asked for nothing are bit-identical.
 
         Raises:
-            InvalidInput: the table has another number of dimensions than the eraser.
+            InvalidInput: the table has another number of dimensions than the eraser, or of rows than cells, or ``out``
+                does not fit it.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise InvalidInput(f"the eraser is for {self.dim} dimensions, the vectors have shape {vectors.shape}")
-        moved = np.array(vectors)
-        stays = np.append(self.key.unmarked, True)  # index -1 reads the last entry
-        for start in range(0, len(vectors), ROWS_PER_CHUNK):
-            chunk_cells = np.asarray(cells[start : start + ROWS_PER_CHUNK])
-            order = np.argsort(chunk_cells, kind="stable")
-            occurring, first = np.unique(chunk_cells[order], return_index=True)
-            for cell, rows in zip(occurring.tolist(), np.split(order, first[1:]), strict=True):
+        moved = np.empty(vectors.shape, vectors.dtype) if out is None else out
+        if moved.shape != vectors.shape or moved.dtype != vectors.dtype or not moved.flags.c_contiguous:
+            raise InvalidInput(
+                f"out is {moved.dtype} {moved.shape}, expected {vectors.dtype} {vectors.shape} in one piece, row by row"
+            )
+        row = np.dtype((np.void, self.dim * vectors.dtype.itemsize))  # a row that is one item is placed in one piece
+        stays = np.append(self.key.unmarked, True)  # cell -1 reads the last entry
+        buffers = Buffers(vectors)
+
+        def move(block: Block, tile: Tile) -> None:
+            given, wide, product = buffers.gather(block.vectors, tile.rows)
+            for cell, rows, _ in tile.runs:
                 if not stays[cell]:
-                    block = vectors[start + rows].astype(np.float64)
-                    moved[start + rows] = (block @ self.matrices[cell].T + self.offsets[cell]).astype(vectors.dtype)
+                    np.matmul(wide[rows], self.matrices[cell].T, out=product[rows])
+                    np.add(product[rows], self.offsets[cell], out=given[rows], casting="same_kind")
+            moved[block.rows].view(row)[tile.rows, 0] = given.view(row)[:, 0]
+
+        with map_over_tiles(*vectors.shape) as over:
+            for block in blocks_by_cell(vectors, cells, len(self.key)):
+                deque(over(partial(move, block), block.tiles), maxlen=0)
         return moved
 
     def compose(self, after: "Eraser") -> "Eraser":

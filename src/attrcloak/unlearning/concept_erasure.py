@@ -152,23 +152,27 @@ def _constant_columns_kept(moments: CellMoments, matrices: Matrix, offsets: Matr
 
 def _swept(moments: CellMoments, sweeps: int, towards: ClassMaps) -> Solution:
     """Apply one attribute's class maps after the other, until a whole round changes next to nothing."""
+    from threadpoolctl import threadpool_limits
+
     variance = max(moments.mean_variance, 1e-300)
     attributes = len(moments.key.attributes)
     eraser, now, trace = Eraser.identity(moments.key, moments.dim), moments, []
-    for _ in range(sweeps):
-        before = now
-        trace.append(Step(objective(now, 1e-3 * variance), 0.0, 1.0))
-        for attribute in range(attributes):
-            eraser = eraser.compose(_class_maps(now, attribute, towards))
-            now = moments.mapped(eraser.matrices, eraser.offsets)
-        if attributes == 1:
-            return Solution(eraser, tuple(trace), "closed form")
-        # Means alone would stop at once where they all agree from the start and only covariances differ.
-        means = np.abs(now.mean - before.mean).max() / np.sqrt(variance * moments.dim)
-        scatters = np.abs(now.scatter - before.scatter).max() / (variance * moments.users)
-        if max(means, scatters) < 1e-10:
-            return Solution(eraser, tuple(trace), "converged")
-    return Solution(eraser, tuple(trace), "max steps")
+    # Factoring matrices this small, threads wait for one another: on two busy cores a second made it 30 times slower.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for _ in range(sweeps):
+            before = now
+            trace.append(Step(objective(now, 1e-3 * variance), 0.0, 1.0))
+            for attribute in range(attributes):
+                eraser = eraser.compose(_class_maps(now, attribute, towards))
+                now = moments.mapped(eraser.matrices, eraser.offsets)
+            if attributes == 1:
+                return Solution(eraser, tuple(trace), "closed form")
+            # Means alone would stop at once where they all agree from the start and only covariances differ.
+            means = np.abs(now.mean - before.mean).max() / np.sqrt(variance * moments.dim)
+            scatters = np.abs(now.scatter - before.scatter).max() / (variance * moments.users)
+            if max(means, scatters) < 1e-10:
+                return Solution(eraser, tuple(trace), "converged")
+        return Solution(eraser, tuple(trace), "max steps")
 
 
 def _class_maps(moments: CellMoments, attribute: int, towards: ClassMaps) -> Eraser:

@@ -73,8 +73,9 @@ class MomentSpace:
         return field
 
     def inner(self, one: Matrix, other: Matrix) -> float:
-        means = np.einsum("cd,cd,c->", one[:, :, -1], other[:, :, -1], self.moments.count.astype(np.float64))
-        return float(means + np.vdot(one[:, :, :-1], other[:, :, :-1]))
+        # The mean stands for n_c users, and vdot has it once; on the spread alone, a slice, it would copy both fields.
+        means = np.einsum("cd,cd,c->", one[:, :, -1], other[:, :, -1], self.moments.count - 1.0)
+        return float(means + np.vdot(one, other))
 
     def eraser(self, position: Matrix) -> Eraser:
         """The position as maps of x; directions in which a cell's users do not differ are left alone."""
@@ -127,12 +128,15 @@ def per_cell(key: CellKey, gradients: ClassFields) -> tuple[Matrix, Matrix]:
     """Affine maps of the cells (C, d, d) and (C, d) from those of the classes: the mean over attributes."""
     d = gradients[0][1].shape[1]
     linear, constant = np.zeros((len(key), d, d)), np.zeros((len(key), d))
-    for attribute, (matrices, offsets) in enumerate(gradients):
-        codes = key.combinations[:, attribute]
-        marked = codes >= 0
-        linear[marked] += matrices[codes[marked]]
-        constant[marked] += offsets[codes[marked]]
+    for codes, (matrices, offsets) in zip(key.combinations.T, gradients, strict=True):
+        linear += _of_cells(matrices, codes)
+        constant += _of_cells(offsets, codes)
     return linear / len(gradients), constant / len(gradients)
+
+
+def _of_cells(values: Matrix, codes: NDArray[np.int32]) -> Matrix:
+    """The value of each cell's class, (C, ...), and 0 for the code -1."""
+    return np.concatenate([values, np.zeros((1, *values.shape[1:]))])[codes]
 
 
 @dataclass(frozen=True)
