@@ -15,7 +15,7 @@ import pytest
 
 import attrcloak
 from attrcloak.errors import InvalidInput, NotSupported
-from attrcloak.parts import id_join
+from attrcloak.parts import id_join, part
 from attrcloak.parts.id_keys import KeyFile
 from attrcloak.parts.location import Digested, Location
 from attrcloak.streaming import Sources, unlearn_files
@@ -31,6 +31,7 @@ def once(sources: Sources) -> None:
 
 def killed_at(sources: Sources, event: int, counted: str | None = None) -> None:
     """Run, and kill this process at the n-th thing that changes what is on the disk; with ``counted``, only count."""
+    part.BATCH_BYTES = 1 << 12  # as in the processes that run tests
     seen = 0
 
     def count(*arguments: object) -> None:

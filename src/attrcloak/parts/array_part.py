@@ -94,9 +94,9 @@ class ArrayPart:
             for start in range(0, self.rows, step):
                 yield self.stored_ids.read(file, start, min(start + step, self.rows))
 
-    def vectors(self) -> Iterator[NDArray[np.floating]]:
+    def vectors(self, at_least: int = 0) -> Iterator[NDArray[np.floating]]:
         """Batches (n, d)."""
-        step = rows_per_batch(self.dim, self.dtype)
+        step = rows_per_batch(self.dim, self.dtype, at_least)
         with self.location.open() as file:
             for start in range(0, self.rows, step):
                 yield self.stored.read(file, start, min(start + step, self.rows))

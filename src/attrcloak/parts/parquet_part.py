@@ -38,11 +38,11 @@ class ParquetPart:
             for batch in file.iter_batches(_IDS_PER_BATCH, columns=[self.id_column], use_threads=False):
                 yield batch.column(self.id_column)
 
-    def vectors(self) -> Iterator[NDArray[np.floating]]:
+    def vectors(self, at_least: int = 0) -> Iterator[NDArray[np.floating]]:
         """Batches (n, d)."""
         start = 0
         with _opened(self.location) as file:
-            size = rows_per_batch(self.dim, self.dtype)
+            size = rows_per_batch(self.dim, self.dtype, at_least)
             for batch in file.iter_batches(size, columns=[self.vector_column], use_threads=False):
                 if batch.num_rows:
                     yield self._matrix(batch, start)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
-BATCH_BYTES = 1 << 26
-"""Vectors in memory at once, in bytes; a row group of Parquet that is written is in memory as a whole."""
+BATCH_BYTES = 1 << 23
+"""Vectors that are looked at together, in bytes: few enough to stay in the processor's cache, or near it."""
+LARGEST_BATCH = 8
+"""A batch may be so many times that, where something has to be done once a batch."""
 
 Change = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]
 """(first row, vectors (n, d)) -> new vectors of the same shape and type."""
@@ -66,8 +68,12 @@ class Part(Protocol):
         """
         ...
 
-    def vectors(self) -> Iterator[NDArray[np.floating]]:
-        """Batches (n, d) in the order of the rows."""
+    def vectors(self, at_least: int = 0) -> Iterator[NDArray[np.floating]]:
+        """Batches (n, d) in the order of the rows.
+
+        Args:
+            at_least: rows in a batch that make it worth its while.
+        """
         ...
 
     def rewrite(self, target: Location, folder: Location, change: Change) -> Written:
@@ -130,9 +136,10 @@ def in_file(location: Location, error: InvalidInput) -> list[str]:
     return [text if text.startswith(location.shown) else f"{location.shown}: {text}" for text in error.problems]
 
 
-def rows_per_batch(dim: int, dtype: np.dtype[Any]) -> int:
-    """As many rows as fit in ``BATCH_BYTES``, at least 1024."""
-    return max(BATCH_BYTES // max(dim * dtype.itemsize, 1), 1024)
+def rows_per_batch(dim: int, dtype: np.dtype[Any], at_least: int = 0) -> int:
+    """As many rows as fit in ``BATCH_BYTES``, at least 1024, and more where asked for, to ``LARGEST_BATCH`` times."""
+    usual = max(BATCH_BYTES // max(dim * dtype.itemsize, 1), 1024)
+    return min(max(usual, at_least), LARGEST_BATCH * usual)
 
 
 def check_type(dtype: np.dtype[Any]) -> None:

@@ -69,7 +69,8 @@ class Measured:
         moments: of the vectors as they are.
         unit: of the vectors at length 1; None where lengths stay.
         squares: sum of squared lengths.
-        low: (d,) smallest value of each column among users who move, at length 1 where they are brought to it.
+        low: (d,) smallest value of each column among users who move, at length 1 where they are brought to it; any
+            value will do where it is below ``high``, for only what is constant matters.
         high: (d,) largest.
         seen: the file; None for several parts together.
     """
@@ -121,26 +122,27 @@ def measure(task: Task, key: CellKey, unit: bool) -> Measured:
         part, free = task.part, free_columns(task.part)
         empty = cell_moments(np.empty((0, len(free))), np.empty(0, dtype=np.int32), key)
         found = Measured(empty, empty if unit else None, 0.0, np.full(len(free), np.inf), np.full(len(free), -np.inf))
-        moves = ~key.unmarked
-        bad: list[int] = []
-        start = 0
-        for vectors in _named(part):
+        start, bad = 0, 0
+        first_bad: list[int] = []
+        # Moments of a batch are merged with those before: (d, d) numbers a cell, as much work as d rows.
+        for vectors in _named(part, at_least=4 * len(key) * len(free)):
             cells = task.cells(start, len(vectors))
             if len(cells) < len(vectors):
                 break
-            finite = np.isfinite(vectors).all(axis=1)
-            if not finite.all():
-                bad += (np.flatnonzero(~finite) + start).tolist()
+            with np.errstate(invalid="ignore", over="ignore"):
+                batch = _of_batch(vectors[:, free] if len(free) < part.dim else vectors, cells, key, found)
+            # Moments hold every number, so a look at them finds what is not finite, and rows are looked at only then.
+            if not (np.isfinite(batch.moments.mean).all() and np.isfinite(batch.moments.scatter).all()):
+                rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1)) + start
+                bad, first_bad = bad + len(rows), [*first_bad, *rows[:3].tolist()]
             if not bad:
-                found = found.merge(
-                    _of_batch(vectors[:, free] if len(free) < part.dim else vectors, cells, key, moves, unit)
-                )
+                found = found.merge(batch)
             start += len(vectors)
             task.advance(len(vectors))
         if bad:
-            shown = ", ".join(map(str, bad[:3])) + (", ..." if len(bad) > 3 else "")
+            shown = ", ".join(map(str, first_bad[:3])) + (", ..." if bad > 3 else "")
             raise InvalidInput(
-                f"{part.location.shown}: {len(bad)} vectors hold NaN or infinity (rows {shown}); did the model not "
+                f"{part.location.shown}: {bad} vectors hold NaN or infinity (rows {shown}); did the model not "
                 "train to the end? Repair or drop these users"
             )
         if start != task.groups.rows:
@@ -148,14 +150,15 @@ def measure(task: Task, key: CellKey, unit: bool) -> Measured:
         return replace(found, seen=Seen(part.location.digest(), part.location.stamp()))
 
 
-def _of_batch(
-    vectors: NDArray[np.floating], cells: NDArray[np.int32], key: CellKey, moves: NDArray[np.bool_], unit: bool
-) -> Measured:
+def _of_batch(vectors: NDArray[np.floating], cells: NDArray[np.int32], key: CellKey, before: Measured) -> Measured:
     moments = cell_moments(vectors, cells, key)
     seen, scaled, squares = vectors, None, 0.0
-    if unit:
+    if before.unit is not None:
         at_unit, lengths = at_length(vectors, 1.0)
         scaled, squares, seen = cell_moments(at_unit, cells, key), float(lengths @ lengths), at_unit
+    if (before.low < before.high).all():  # no column is constant, whatever comes
+        return Measured(moments, scaled, squares, before.low, before.high)
+    moves = ~key.unmarked
     moving = seen if moves.all() else seen[moves[cells]]
     low = moving.min(axis=0, initial=np.inf).astype(np.float64)
     high = moving.max(axis=0, initial=-np.inf).astype(np.float64)
@@ -229,9 +232,9 @@ def free_columns(part: Part) -> NDArray[np.int64]:
     return np.setdiff1d(np.arange(part.dim), np.asarray(part.frozen_columns, dtype=np.int64))
 
 
-def _named(part: Part) -> Any:
+def _named(part: Part, at_least: int) -> Any:
     try:
-        yield from part.vectors()
+        yield from part.vectors(at_least)
     except InvalidInput as error:
         raise type(error)(in_file(part.location, error)) from error
 

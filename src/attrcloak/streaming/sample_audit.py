@@ -77,8 +77,8 @@ def judge_sample(report: AuditReport, leaks: Sequence[Leak], method: str) -> Ver
     for leak in leaks:
         if leak.too_equal:
             text = (
-                f"{leak.attribute}: class {' and '.join(leak.too_equal)} of all users agree more closely than by chance; "
-                f"they are equations for labels, worth about {leak.equations:.3f} above chance"
+                f"{leak.attribute}: class {' and '.join(leak.too_equal)} of all users agree more closely than by "
+                f"chance; they are equations for labels, worth about {leak.equations:.3f} above chance"
             )
             (reasons if leak.equations > MARGIN else warnings).append(text)
     if len(reasons) == len(verdict.reasons):

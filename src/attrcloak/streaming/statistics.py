@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrcloak.moments.cell_key import CellKey
-from attrcloak.moments.cell_moments import CellMoments, ClassMoments
+from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.surrogate import surrogate
 from attrcloak.unlearning.method import OBJECTIVE_RIDGE
@@ -64,8 +65,11 @@ def leaks(given: CellMoments, scaled: CellMoments, eraser: Eraser, seed: int) ->
     found = []
     for position, name in enumerate(given.key.attributes):
         was, now = given.marginal(position), after.marginal(position)
-        null_was = [surrogate(null, ridge_given) for null in _null(name, was, generator)]
-        nulls = _null(name, now, generator)
+        # One draw of standard normal vectors serves both tables: a linear map of all users maps their null too.
+        standard = _null(name, now.count, scaled.dim, generator)
+        root_was, root_now = _root(was), _root(now)
+        null_was = [surrogate(_mapped(null, root_was), ridge_given) for null in standard]
+        nulls = [_mapped(null, root_now) for null in standard]
         null_now = [surrogate(null, ridge) for null in nulls]
         too_equal = _too_equal(now, nulls, ridge)
         found.append(
@@ -137,16 +141,24 @@ def common_scale(moments: CellMoments, eraser: Eraser) -> float:
     return min(1.0, float(with_old) / max(float(with_itself), 1e-300))
 
 
-def _null(name: str, marginal: ClassMoments, generator: np.random.Generator) -> list[ClassMoments]:
-    """Draws of random labels with the same class counts; none where there is nothing to draw."""
-    classes = np.flatnonzero(marginal.count)
-    if len(classes) < 2 or marginal.count.sum() <= marginal.mean.shape[1]:
+def _null(name: str, count: NDArray[np.int64], d: int, generator: np.random.Generator) -> list[ClassMoments]:
+    """Draws of random labels with these class counts on standard normal vectors; none for a single class."""
+    classes = np.flatnonzero(count)
+    if len(classes) < 2 or count.sum() <= d:
         return []
-    names = tuple(map(str, range(len(marginal.count))))
-    key = CellKey((name,), (names,), classes[:, None].astype(np.int32))
-    scatter = marginal.covariance[classes] * marginal.count[classes][:, None, None]
-    moments = CellMoments(key, marginal.count[classes], marginal.mean[classes], scatter)
+    key = CellKey((name,), (tuple(map(str, range(len(count)))),), classes[:, None].astype(np.int32))
+    scatter = np.eye(d) * count[classes][:, None, None]
+    moments = CellMoments(key, count[classes], np.zeros((len(classes), d)), scatter)
     return [null_marginals(moments, generator)[0] for _ in range(DRAWS)]
+
+
+def _root(classes: ClassMoments) -> Matrix:
+    values, directions = np.linalg.eigh(classes.global_covariance)
+    return np.asarray((directions * np.sqrt(np.maximum(values, 0.0))) @ directions.T)
+
+
+def _mapped(classes: ClassMoments, matrix: Matrix) -> ClassMoments:
+    return ClassMoments(classes.count, classes.mean @ matrix.T, matrix @ classes.covariance @ matrix.T)
 
 
 def _p(value: float, null: Sequence[float]) -> float:

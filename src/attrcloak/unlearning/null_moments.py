@@ -20,7 +20,7 @@ def null_marginals(moments: CellMoments, generator: np.random.Generator) -> tupl
     V_c ~ Wishart(n_c - 1, I). With z = sum_c (n_c / N) z_c and T = sum_c V_c + n_c (z_c - z)(z_c - z)^T, the drawn
     moments of the cell are
 
-        mean  mu + S^1/2 (T / N)^-1/2 (z_c - z),      scatter  S^1/2 (T / N)^-1/2 V_c (T / N)^-1/2 S^1/2,
+        mean  mu + B (z_c - z),      scatter  B V_c B^T,      B = S^1/2 (T / N)^-1/2,
 
     mu and S those of all users together. So the cells add up to exactly these, as they do when labels are permuted:
     the means have covariance S (1 / n_c - 1 / N), sampling without replacement included, and all covariances are
@@ -87,7 +87,10 @@ def _normalised(own: ClassMoments, drawn: ClassMoments) -> ClassMoments:
     """The drawn moments brought to the mean and covariance of all users together."""
     if not own.count.any():
         return own
-    to_own = _root(own.global_covariance) @ _root(drawn.global_covariance, inverse=True)
+    values, directions = np.linalg.eigh(own.global_covariance)
+    factor = np.linalg.cholesky(drawn.global_covariance)
+    # Any two square roots will do: the draw looks the same from all sides.
+    to_own = (directions * np.sqrt(np.maximum(values, 0.0))) @ np.linalg.inv(factor)
     mean = own.global_mean + (drawn.mean - drawn.global_mean) @ to_own.T
     occurs = own.count > 0
     return ClassMoments(
@@ -95,9 +98,3 @@ def _normalised(own: ClassMoments, drawn: ClassMoments) -> ClassMoments:
         np.where(occurs[:, None], mean, 0.0),
         np.where(occurs[:, None, None], to_own @ drawn.covariance @ to_own.T, 0.0),
     )
-
-
-def _root(covariance: Matrix, inverse: bool = False) -> Matrix:
-    values, directions = np.linalg.eigh(covariance)
-    roots = np.sqrt(np.maximum(values, 0.0))
-    return np.asarray((directions * (1 / roots if inverse else roots)) @ directions.T)
