@@ -7,7 +7,8 @@
     ├── InvalidSettings            a setting out of range or unknown, with the nearest known one
     ├── DataNotFound               a data set that none of its sources could supply
     ├── MissingExtra               an optional dependency that is not installed
-    └── NotSupported               a combination that would give a wrong answer, so it is refused
+    ├── NotSupported               a combination that would give a wrong answer, so it is refused
+    └── WorkerLost                 processes of an engine died more often than they are replaced
 
 A message says what, where, how many, and the next step.
 """
@@ -52,6 +53,10 @@ class MissingExtra(AttrCloakError):
 
 class NotSupported(AttrCloakError):
     """A combination of model, method and setting that would give a wrong answer."""
+
+
+class WorkerLost(AttrCloakError):
+    """An engine's workers died more often than they are replaced; what was finished is kept."""
 
 
 def not_among(what: str, name: str, known: Sequence[str]) -> str:

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among
 
 if TYPE_CHECKING:
     from attrcloak.data import EmbeddingTable, UserAttributes
-    from attrcloak.unlearning.method import MomentMethod, RowMethod
+    from attrcloak.release import Verdict
+    from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
@@ -128,15 +129,37 @@ def read_key(path: Path | None) -> bytes | None:
     return key
 
 
+def length_option(text: str) -> "Length":
+    """--length, checked."""
+    if text not in ("auto", "unit", "keep"):
+        raise InvalidSettings(f"--length is {text!r}, expected auto, unit or keep")
+    return cast("Length", text)
+
+
 def keep_length(table: "EmbeddingTable", length: str) -> "EmbeddingTable":
     """The table with its scoring set by --length: "unit" says that vectors are scored by a plain dot product."""
     from dataclasses import replace
 
-    if length not in ("auto", "unit", "keep"):
-        raise InvalidSettings(f"--length is {length!r}, expected auto, unit or keep")
+    length = length_option(length)
     if length == "unit" and not table.frozen_columns:
         return replace(table, scoring="dot")
     return replace(table, scoring="unknown") if length == "keep" and table.scoring == "dot" else table
+
+
+def say_verdict(verdict: "Verdict | None") -> bool:
+    """Print a verdict on standard error; False when a table is not protected."""
+    if verdict is None:
+        note("no verdict: the result was not audited")
+        return True
+    for text in verdict.warnings:
+        note(f"warning: {text}")
+    if verdict.protected:
+        note("verdict: protected, in the sense that these attackers are at chance on held-out users")
+        return True
+    note("verdict: NOT protected; the table was written all the same")
+    for text in (*verdict.reasons, *(f"next: {step}" for step in verdict.next_steps)):
+        note(f"  {text}")
+    return False
 
 
 def note(text: str) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attrcloak.cli import files
+from attrcloak.cli import files, streaming
 from attrcloak.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -83,9 +83,17 @@ def audit(
 
 
 def unlearn(
-    vectors: Vectors,
-    attributes: People,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the new table goes.")] = None,
+    vectors: Annotated[
+        str,
+        typer.Argument(
+            help="Vectors in .npy, .npz, .parquet or .safetensors; a folder or a URI is streamed.", show_default=False
+        ),
+    ],
+    attributes: Annotated[
+        str,
+        typer.Option("--attributes", help="CSV, TSV or Parquet with one row a user; a folder where vectors stream."),
+    ],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Where the new table goes.")] = None,
     columns: Columns = None,
     method: Annotated[str, typer.Option(help="Method to use.")] = "calibrated",
     settings: Annotated[
@@ -96,7 +104,7 @@ def unlearn(
         typer.Option(help="unit: vectors are scored by a plain dot product, so bring all to one length; keep; auto."),
     ] = "auto",
     requests: Annotated[
-        Path | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
+        str | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
     ] = None,
     eraser: Annotated[
         Path | None, typer.Option(help="Write the affine maps here (methods that have them). A secret.")
@@ -113,6 +121,14 @@ def unlearn(
     seeds: Annotated[int, typer.Option(help="Seeds of the audit that gives the verdict.", min=1)] = 3,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and do nothing.")] = False,
     check: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result and give a verdict.")] = True,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Stream, run by auto, in-process, pool, ray or spark. Folders and URIs always stream."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of the engine; all cores by default.", min=1)] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what is not finished, where output is a URI; beside it otherwise.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lower what vectors give away, write a new table, and end with a verdict; exit 3 when it is not "protected".
@@ -122,21 +138,41 @@ def unlearn(
     chosen = files.build_method(method, settings or [])
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
-    files.refuse_inputs_as_outputs([vectors, attributes, requests, key_file], [output, eraser, undo_file])
-    files.refuse_another_format(vectors, output)
+    if streaming.streams(vectors, output, engine):
+        streaming.refuse_what_needs_memory(plan, undo_file)
+        streaming.unlearn_streaming(
+            streaming.sources(vectors, attributes, str(output), requests, work, id_column, vector_column, columns),
+            chosen,
+            length=files.length_option(length),
+            key=files.read_key(key_file),
+            seed=seed,
+            engine=engine or "auto",
+            workers=workers,
+            check=check,
+            protocol=_protocol("sound", "0.8", seeds),
+            eraser=eraser,
+            as_json=as_json,
+        )
+        return
+    if workers is not None or work is not None:
+        raise InvalidSettings("--workers and --work are for tables that are streamed; name an --engine, such as auto")
+    table_file, new_file = Path(vectors), None if output is None else Path(output)
+    people_file, requests_file = Path(attributes), None if requests is None else Path(requests)
+    files.refuse_inputs_as_outputs([table_file, people_file, requests_file, key_file], [new_file, eraser, undo_file])
+    files.refuse_another_format(table_file, new_file)
     from attrcloak import release
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import audit_table, progress_bar, show
     from attrcloak.unlearning.undo import OriginalRows
 
-    table = files.keep_length(read_vectors(vectors, id_column=id_column, vector_column=vector_column), length)
-    people = files.load_people(attributes, id_column, columns, requests)
+    table = files.keep_length(read_vectors(table_file, id_column=id_column, vector_column=vector_column), length)
+    people = files.load_people(people_file, id_column, columns, requests_file)
     if plan:
         planned = release.plan(table, people, chosen)
         print(dump(planned.to_json()), end="") if as_json else _show_plan(planned)
         return
-    assert output is not None  # checked above
+    assert new_file is not None  # checked above
     with progress_bar(as_json) as progress:
         released = release.unlearn(
             table,
@@ -161,7 +197,7 @@ def unlearn(
         else:
             result.eraser.save(eraser)
         secrets.append(eraser)
-    write_vectors(result.table, output, like=vectors, id_column=id_column, vector_column=vector_column)
+    write_vectors(result.table, new_file, like=table_file, id_column=id_column, vector_column=vector_column)
     for path in secrets:
         files.note(f"{path} is a secret: keep it like a key, or destroy it")
     if as_json:
@@ -173,19 +209,8 @@ def unlearn(
         )
         if released.audit is not None:
             show(audit_table(released.audit.results))
-    verdict = released.verdict
-    if verdict is None:
-        files.note("no verdict: the result was not audited")
-        return
-    for text in verdict.warnings:
-        files.note(f"warning: {text}")
-    if verdict.protected:
-        files.note("verdict: protected, in the sense that these attackers are at chance on held-out users")
-        return
-    files.note("verdict: NOT protected; the table was written all the same")
-    for text in (*verdict.reasons, *(f"next: {step}" for step in verdict.next_steps)):
-        files.note(f"  {text}")
-    raise typer.Exit(3)
+    if not files.say_verdict(released.verdict):
+        raise typer.Exit(3)
 
 
 def apply(

@@ -13,7 +13,7 @@ from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, UnreadableFile
 
 # Whole numbers written the usual way: "7" is one, "007" and "+7" are text.
-_WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
+WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 
 
 def read_table(path: Path, delimiter: str | None = None) -> Any:
@@ -45,21 +45,27 @@ def check_present(path: Path) -> None:
 
 
 def _read_text(path: Path, delimiter: str) -> Any:
-    import pyarrow as pa
     import pyarrow.csv as pacsv
 
     with path.open(encoding="utf-8-sig", newline="") as lines:
         first = lines.readline()
-    if delimiter == "," and "," not in first and ";" in first:
+    return pacsv.read_csv(path, **text_options(first, delimiter))
+
+
+def text_options(header: str, delimiter: str) -> dict[str, Any]:
+    """How pyarrow is to read a CSV or TSV file with that first line: every column is text, empty fields are null."""
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
+    if delimiter == "," and "," not in header and ";" in header:
         delimiter = ";"
-    names = next(csv.reader([first], delimiter=delimiter))
-    return pacsv.read_csv(
-        path,
-        parse_options=pacsv.ParseOptions(delimiter=delimiter),
-        convert_options=pacsv.ConvertOptions(
+    names = next(csv.reader([header], delimiter=delimiter))
+    return {
+        "parse_options": pacsv.ParseOptions(delimiter=delimiter),
+        "convert_options": pacsv.ConvertOptions(
             column_types={name: pa.string() for name in names}, strings_can_be_null=True, null_values=["", "NaN", "nan"]
         ),
-    )
+    }
 
 
 def missing_column(name: str, names: Sequence[str]) -> str:
@@ -102,7 +108,7 @@ def id_values(column: Any, name: str) -> NDArray[Any]:
         return np.asarray(column.to_numpy())
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise InvalidInput(f"column {name!r} is of type {column.type}; ids are whole numbers or text")
-    if len(column) and pc.all(pc.match_substring_regex(column, _WHOLE_NUMBER)).as_py():
+    if len(column) and pc.all(pc.match_substring_regex(column, WHOLE_NUMBER)).as_py():
         return np.asarray(column.cast(pa.int64()).to_numpy())
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.str_)
 

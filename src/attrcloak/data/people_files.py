@@ -12,7 +12,7 @@ from attrcloak.data.named_columns import id_name, missing_column, read_table, so
 from attrcloak.errors import InvalidInput, raise_if
 
 _MOST_AGES_KEPT = 12
-_MOST_CLASSES = 200
+MOST_CLASSES = 200
 
 
 def read_people(
@@ -67,7 +67,7 @@ def people_of(
     for name in chosen:
         if name in names:
             try:
-                attributes[name] = _attribute(name, table[name], bins.get(name))
+                attributes[name] = attribute_of(name, table[name], bins.get(name))
             except InvalidInput as error:
                 problems += error.problems
     raise_if([f"{source}: {problem}" for problem in problems])
@@ -75,7 +75,8 @@ def people_of(
     return UserAttributes(ids, attributes)
 
 
-def _attribute(name: str, column: Any, edges: Sequence[float] | None) -> Attribute:
+def attribute_of(name: str, column: Any, edges: Sequence[float] | None = None) -> Attribute:
+    """The attribute in a pyarrow column; ``edges`` are the rising lower bounds of its groups but the first."""
     texts = _texts(column)
     # Distinct values are few, so all work per value happens on them and the rows only carry codes.
     encoded = texts.combine_chunks().dictionary_encode()
@@ -95,9 +96,9 @@ def _attribute(name: str, column: Any, edges: Sequence[float] | None) -> Attribu
         raise_if(problems)
         return Attribute(name, group_names(edges), group_codes(numbers, edges)[codes])
     by_value = Attribute.from_values(name, values)
-    if len(by_value.classes) > _MOST_CLASSES:
+    if len(by_value.classes) > MOST_CLASSES:
         raise InvalidInput(
-            f"column {name!r} has {len(by_value.classes)} distinct values, more than the {_MOST_CLASSES} an attribute "
+            f"column {name!r} has {len(by_value.classes)} distinct values, more than the {MOST_CLASSES} an attribute "
             "may have; leave it out with columns=, or give bins for it"
         )
     return Attribute(name, by_value.classes, np.append(by_value.codes, UNKNOWN)[codes])

@@ -1,6 +1,7 @@
 """Tables of embeddings in files: .npy, .npz, .parquet and .safetensors, read and written back. Never pickle."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def write_vectors(
             np.save(temporary, vectors, allow_pickle=False)
         return
     arrays: dict[str, NDArray[Any]] = {} if model is None else _arrays(model)
-    key = _vector_key(arrays, vector_column) if arrays else "vectors"
+    key = vector_key(arrays, vector_column) if arrays else "vectors"
     id_key = id_column or next((name for name in _ID_KEYS if name in arrays), None)
     if id_key is not None or not table.ids.equals(Ids.range(len(table))):
         arrays[id_key or "ids"] = table.ids.values
@@ -142,7 +143,8 @@ def _metadata(path: Path) -> dict[str, str] | None:
     return metadata
 
 
-def _vector_key(arrays: dict[str, NDArray[Any]], wanted: str | None) -> str:
+def vector_key(arrays: Mapping[str, Any], wanted: str | None) -> str:
+    """The name of the vectors among arrays, of which only ``ndim`` and ``shape`` are looked at."""
     if wanted is not None:
         if wanted not in arrays:
             raise InvalidInput(missing_column(wanted, list(arrays)))
@@ -158,7 +160,7 @@ def _vector_key(arrays: dict[str, NDArray[Any]], wanted: str | None) -> str:
 
 
 def _from_arrays(arrays: dict[str, NDArray[Any]], id_column: str | None, vector_column: str | None) -> EmbeddingTable:
-    key = _vector_key(arrays, vector_column)
+    key = vector_key(arrays, vector_column)
     vectors = arrays[key]
     if id_column is not None and id_column not in arrays:
         raise InvalidInput(missing_column(id_column, list(arrays)))
@@ -173,7 +175,8 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], id_column: str | None, vector_
     return EmbeddingTable(ids, vectors, represents=represents, frozen_columns=frozen, scoring=scoring)
 
 
-def _list_column(table: Any, wanted: str | None) -> str:
+def list_column(table: Any, wanted: str | None) -> str:
+    """The name of the vectors in a pyarrow table, of which only names and types are looked at."""
     import pyarrow as pa
 
     if wanted is not None:
@@ -205,11 +208,11 @@ def _from_parquet(table: Any, id_column: str | None, vector_column: str | None) 
     except InvalidInput as error:
         problems += error.problems
     try:
-        name = _list_column(table, vector_column)
+        name = list_column(table, vector_column)
         column = table[name].combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks)
-        vectors = _matrix(column, name)
+        vectors = matrix_of(column, name)
     except InvalidInput as error:
         problems += error.problems
     if problems:
@@ -219,7 +222,8 @@ def _from_parquet(table: Any, id_column: str | None, vector_column: str | None) 
     return EmbeddingTable(ids, vectors)
 
 
-def _matrix(column: Any, name: str) -> NDArray[Any]:
+def matrix_of(column: Any, name: str, first_row: int = 0) -> NDArray[Any]:
+    """(n, d) from a pyarrow array of lists; ``first_row`` is added to the row numbers in messages."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -228,11 +232,11 @@ def _matrix(column: Any, name: str) -> NDArray[Any]:
     ):
         raise InvalidInput(f"column {name!r} is of type {column.type}, expected lists of numbers")
     if column.null_count:
-        rows = np.flatnonzero(pc.is_null(column).to_numpy(zero_copy_only=False))
+        rows = np.flatnonzero(pc.is_null(column).to_numpy(zero_copy_only=False)) + first_row
         raise InvalidInput(f"column {name!r}: {len(rows)} rows have no vector (rows {some(rows)}); drop or fill them")
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     width = int(np.bincount(lengths).argmax())
-    rows = np.flatnonzero(lengths != width)
+    rows = np.flatnonzero(lengths != width) + first_row
     if len(rows):
         raise InvalidInput(
             f"column {name!r}: {len(rows)} rows are not {width} long like the rest (rows {some(rows)}); "
@@ -242,7 +246,7 @@ def _matrix(column: Any, name: str) -> NDArray[Any]:
     if not (pa.types.is_floating(numbers.type) or pa.types.is_integer(numbers.type)):
         raise InvalidInput(f"column {name!r} holds lists of {numbers.type}, expected numbers")
     if numbers.null_count:
-        rows = np.unique(np.flatnonzero(pc.is_null(numbers).to_numpy(zero_copy_only=False)) // width)
+        rows = np.unique(np.flatnonzero(pc.is_null(numbers).to_numpy(zero_copy_only=False)) // width) + first_row
         raise InvalidInput(f"column {name!r}: {len(rows)} rows have gaps in their vector (rows {some(rows)})")
     return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(len(column), width)
 
@@ -254,7 +258,7 @@ def _to_parquet(table: EmbeddingTable, like: Any, id_column: str | None, vector_
         numbers = pa.array(np.ascontiguousarray(table.vectors).reshape(-1))
         lists = pa.FixedSizeListArray.from_arrays(numbers, table.dim)
         return pa.table({"user_id": pa.array(table.ids.values), "vectors": lists})
-    key, name = id_name(like.column_names, id_column), _list_column(like, vector_column)
+    key, name = id_name(like.column_names, id_column), list_column(like, vector_column)
     rows = table.ids.rows(unique_ids(like[key], key))
     if len(rows) != len(table) or (rows < 0).any():
         raise InvalidInput(

@@ -1,15 +1,35 @@
 """Progress and tables for the terminal."""
 
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.progress import Progress as Callback
+
+
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        """Empty until there is something to tell."""
+        return Text("" if not task.speed else f"{task.speed:,.0f}/s", style="dim")
 
 
 @contextmanager
@@ -23,6 +43,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=30),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -37,6 +58,45 @@ def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
                 bars.remove_task(tasks.pop(stage))
 
         yield advance
+
+
+@contextmanager
+def rows_progress(quiet: bool = False, every: float = 10.0) -> Iterator[Callback | None]:
+    """``progress_bar`` for work that is counted in rows, with rate and time left.
+
+    Where standard error is no terminal, a line of text every ``every`` seconds, and one at the end of each stage.
+    """
+    console = Console(stderr=True)
+    if quiet:
+        yield None
+    elif console.is_terminal:
+        with progress_bar() as advance:
+            yield advance
+    else:
+        yield _Lines(every)
+
+
+class _Lines:
+    """Progress as lines: stage, share, rate, time left."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._stage = ""
+        self._said = self._began = 0.0
+        self._first = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began, self._said, self._first = stage, now, now, done
+            if done < total:
+                return
+        if done < total and now - self._said < self._every:
+            return
+        self._said = now
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        left = f", {(total - done) / rate:.0f} s left" if done < total and rate > 0 else ""
+        print(f"{stage}: {done:,} of {total:,} ({rate:,.0f} a second{left})", file=sys.stderr, flush=True)
 
 
 def show(table: Table) -> None:

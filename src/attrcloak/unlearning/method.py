@@ -208,14 +208,32 @@ def unit_length(
         The scaled table, (n,) the lengths before, and the common length.
     """
     if table.frozen_columns or table.scoring == "dot+constant":
-        raise NotSupported(
-            f"{table.represents}: frozen columns enter the score, so changing a vector's length would change that "
-            "user's ranking; use length='keep'"
-        )
+        raise frozen_length(table.represents)
     lengths = np.linalg.norm(table.vectors.astype(np.float64), axis=1)
     common = common_length or float(np.sqrt(np.mean(lengths**2))) or 1.0
     scaled = table.vectors * (common / np.where(lengths > 0, lengths, 1.0))[:, None]
     return replace(table, vectors=scaled.astype(table.vectors.dtype)), lengths, common
+
+
+def frozen_length(represents: str) -> NotSupported:
+    """What to raise when vectors of one length are asked for where length is part of the score."""
+    return NotSupported(
+        f"{represents}: frozen columns enter the score, so changing a vector's length would change that "
+        "user's ranking; use length='keep'"
+    )
+
+
+def nothing_to_unlearn(users: int, attributes: Sequence[str]) -> InvalidInput:
+    """What to raise when no user of a table asks for anything."""
+    return InvalidInput(
+        f"none of the {users} users has a known class and a request for {', '.join(attributes)}; "
+        "there is nothing to unlearn"
+    )
+
+
+def key_commitment(key: bytes) -> str:
+    """SHA-256 of a secret key: what reports say of it."""
+    return hashlib.sha256(b"attrcloak key" + key).hexdigest()
 
 
 def run(
@@ -249,10 +267,7 @@ def run(
     people = people.align(table.ids)
     cells = people.cells(attributes)
     if not cells.moves.any():
-        raise InvalidInput(
-            f"none of the {len(table)} users has a known class and a request for {', '.join(cells.key.attributes)}; "
-            "there is nothing to unlearn"
-        )
+        raise nothing_to_unlearn(len(table), cells.key.attributes)
     secret = secrets.token_bytes(32) if key is None else key
     length: Length = getattr(method, "length", "keep")
     scaling: Scaling = "unit" if length == "unit" or (length == "auto" and table.scoring == "dot") else "none"
@@ -291,9 +306,7 @@ def run(
         objective_before=objective(given, OBJECTIVE_RIDGE * max(given.mean_variance, 1e-300)),
         objective_after=objective(after, OBJECTIVE_RIDGE * max(moments.mean_variance, 1e-300)),
         input_fingerprint=table.fingerprint(),
-        key_commitment=hashlib.sha256(b"attrcloak key" + secret).hexdigest()
-        if getattr(method, "uses_key", False)
-        else None,
+        key_commitment=key_commitment(secret) if getattr(method, "uses_key", False) else None,
         scaling=scaling,
         common_length=common,
         lengths=lengths,

@@ -1,0 +1,217 @@
+"""Unlearning of files against reading and writing the same files untouched with pyarrow: time, memory, workers.
+
+    python benchmarks/streaming.py --folder /data/bench --users 2000000 --files 16
+    python benchmarks/streaming.py --folder /data/bench --users 50000000 --files 100 --engines pool --repeats 1
+    python benchmarks/streaming.py --folder /data/bench --users 2000000 --kills 20
+
+Every figure is of a whole process, imports included, and the least of the repeats; all sides take turns.
+Memory is the sum of the resident sets of the process and all below it, looked at fifty times a second. "untouched"
+reads each file into a table and writes it again, in one process (with pyarrow's own threads) and in a pool.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def main() -> None:
+    """Make the table where it is not there, run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="on the disk to measure")
+    parser.add_argument("--users", type=int, default=2_000_000)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--files", type=int, default=16)
+    parser.add_argument("--classes", type=int, nargs="*", default=[2, 7], help="classes of each attribute")
+    parser.add_argument("--engines", nargs="*", default=["in-process", "pool"])
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--method", default="calibrated")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--kills", type=int, default=0, help="kill so many runs at random times instead of timing them")
+    parser.add_argument("--untouched", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.untouched is not None:
+        untouched(asked.folder / "users", asked.folder / "copy", asked.untouched)
+        return
+    make(asked.folder, asked.users, asked.dim, asked.files, asked.classes)
+    if asked.kills:
+        print(json.dumps(killed(asked.folder, asked)))
+        return
+    sides: dict[str, list[str]] = {}
+    for workers in (1, asked.workers):
+        again = [sys.executable, __file__, "--folder", str(asked.folder), "--untouched", str(workers)]
+        sides[f"untouched, {workers} processes"] = again
+    for engine in asked.engines:
+        sides[engine] = command(asked.folder, engine, asked.workers, asked.method)
+    found: dict[str, list[tuple[float, int]]] = {side: [] for side in sides}
+    for _ in range(asked.repeats):
+        for side, words in sides.items():
+            clear(asked.folder)
+            found[side].append(timed(words))
+            print(f"{side}: {found[side][-1][0]:.1f} s, {found[side][-1][1] / 1e6:.0f} MB", file=sys.stderr, flush=True)
+    clear(asked.folder)
+    seconds = {side: min(time for time, _ in runs) for side, runs in found.items()}
+    print(
+        json.dumps(
+            {
+                "users": asked.users,
+                "dim": asked.dim,
+                "files": asked.files,
+                "classes": asked.classes,
+                "method": asked.method,
+                "workers": asked.workers,
+                "seconds": {side: round(value, 2) for side, value in seconds.items()},
+                "peak_megabytes": {side: round(max(m for _, m in runs) / 1e6) for side, runs in found.items()},
+                "over_untouched": {
+                    engine: round(seconds[engine] / min(seconds[side] for side in seconds if "untouched" in side), 2)
+                    for engine in asked.engines
+                },
+            }
+        )
+    )
+
+
+def make(folder: Path, users: int, dim: int, files: int, classes: list[int]) -> None:
+    """A table with a leak in every attribute, and people in another order; kept between calls of the same sizes."""
+    what = json.dumps([users, dim, files, classes])
+    note = folder / "made.json"
+    if note.exists() and note.read_text() == what:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "users").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(0, count, users, dtype=np.int8) for count in classes]
+    for number, rows in enumerate(np.array_split(np.arange(users), files)):
+        vectors = rng.standard_normal((len(rows), dim), dtype=np.float32)
+        for column, label in enumerate(labels):
+            vectors[:, column] += label[rows] / classes[column]
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
+        pq.write_table(pa.table({"user_id": rows, "vectors": lists}), folder / "users" / f"{number:05d}.parquet")
+    order = rng.permutation(users)
+    columns = {f"attribute{column}": pa.array(label[order]) for column, label in enumerate(labels)}
+    pq.write_table(pa.table({"user_id": order, **columns}), folder / "people.parquet")
+    note.write_text(what)
+
+
+def clear(folder: Path) -> None:
+    """Nothing of an earlier run is in the way."""
+    for path in folder.glob("new*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(folder / "copy", ignore_errors=True)
+
+
+def command(folder: Path, engine: str, workers: int, method: str) -> list[str]:
+    """The command line of one run."""
+    words = ["unlearn", str(folder / "users"), "--attributes", str(folder / "people.parquet"), "--no-audit"]
+    words += ["-o", str(folder / "new"), "--method", method, "--engine", engine, "--workers", str(workers)]
+    return [sys.executable, "-m", "attrcloak", *words]
+
+
+def untouched(source: Path, target: Path, workers: int) -> None:
+    """Read every file and write it again."""
+    target.mkdir()
+    paths = [(path, target / path.name) for path in sorted(source.iterdir())]
+    if workers == 1:
+        for pair in paths:
+            copy(pair)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(copy, paths))
+
+
+def copy(pair: tuple[Path, Path]) -> None:
+    """One file through memory."""
+    pq.write_table(pq.read_table(pair[0]), pair[1])
+
+
+def timed(words: list[str]) -> tuple[float, int]:
+    """Wall time in seconds and peak memory in bytes of a process and all below it."""
+    peak = 0
+    began = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def watch() -> None:
+        nonlocal peak
+        while process.poll() is None:
+            peak = max(peak, sum(map(resident, family(process.pid))))
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, err = process.communicate()
+    seconds = time.perf_counter() - began
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)}\n{err.decode()}")
+    return seconds, peak
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for parent in found:
+        try:
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                found += [int(child) for child in (thread / "children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of one process, 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def killed(folder: Path, asked: argparse.Namespace) -> dict[str, object]:
+    """Kill runs at random times, some by a worker and some whole, and compare what resumed runs write."""
+    key = folder / "key"
+    key.write_bytes(b"0123456789abcdef0123456789abcdef")
+    words = [*command(folder, "pool", asked.workers, asked.method), "--key-file", str(key)]
+    clear(folder)
+    seconds, _ = timed(words)
+    expected = digests(folder / "new")
+    rng = random.Random(0)
+    same = whole = 0
+    for number in range(asked.kills):
+        clear(folder)
+        victim: Callable[[list[int]], int] = rng.choice if number % 2 else (lambda all_of_them: all_of_them[0])
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(rng.uniform(0.1, 0.95) * seconds)
+            if process.poll() is None:
+                os.kill(victim(family(process.pid)), signal.SIGKILL)
+        if (folder / "new").exists():
+            whole += digests(folder / "new") == expected
+        else:
+            whole += 1
+            timed(words)
+        same += digests(folder / "new") == expected
+        print(f"kill {number + 1}: {same} the same", file=sys.stderr, flush=True)
+    clear(folder)
+    return {"kills": asked.kills, "whole_or_not_there": whole, "byte_identical": same}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""``unlearn`` on tables in files that need not fit in memory; ``cli.tables`` hands over what it was asked."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from attrcloak.cli import files
+from attrcloak.errors import NotSupported
+
+if TYPE_CHECKING:
+    from attrcloak.auditing import Protocol
+    from attrcloak.streaming import Sources, StreamedRelease
+    from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
+
+
+def streams(vectors: str, output: str | None, engine: str | None) -> bool:
+    """Whether a table is to be streamed: a folder, a URI, or because an engine is named."""
+    from attrcloak.parts import is_uri
+
+    return engine is not None or is_uri(vectors) or is_uri(output or "") or Path(vectors).is_dir()
+
+
+def refuse_what_needs_memory(plan: bool, undo_file: Path | None) -> None:
+    """Raise NotSupported for options that hold the table in memory."""
+    if plan:
+        raise NotSupported("--plan reads a whole table into memory; without it, a streamed run tells sizes as it goes")
+    if undo_file is not None:
+        raise NotSupported(
+            "--undo-file would hold every vector that moves, and that is the table you have: keep it, or use --eraser"
+        )
+
+
+def sources(
+    vectors: str,
+    people: str,
+    output: str,
+    requests: str | None,
+    work: Path | None,
+    id_column: str | None,
+    vector_column: str | None,
+    columns: str | None,
+) -> "Sources":
+    """The files of a run; what is not finished of one to a URI lies in the working folder, unless said otherwise."""
+    from attrcloak.parts import is_uri
+    from attrcloak.streaming import Sources
+
+    if work is None and is_uri(output):
+        work = Path(output.partition("?")[0].rstrip("/").rpartition("/")[2] + ".partial")
+    return Sources(
+        vectors=vectors,
+        people=people,
+        output=output,
+        requests=requests,
+        work=None if work is None else str(work),
+        id_column=id_column,
+        vector_column=vector_column,
+        columns=files.names(columns),
+    )
+
+
+def unlearn_streaming(
+    sources: "Sources",
+    method: "MomentMethod | RowMethod",
+    *,
+    length: "Length",
+    key: bytes | None,
+    seed: int,
+    engine: str,
+    workers: int | None,
+    check: bool,
+    protocol: "Protocol",
+    eraser: Path | None,
+    as_json: bool,
+) -> None:
+    """Run, say what came out, and exit with 3 when attackers still read attributes."""
+    from attrcloak.json_text import dump
+    from attrcloak.reporting.terminal import audit_table, rows_progress, show
+    from attrcloak.streaming import unlearn_files
+
+    with rows_progress(as_json) as progress:
+        released = unlearn_files(
+            sources,
+            method,
+            length=length,
+            key=key,
+            seed=seed,
+            engine=engine,
+            workers=workers,
+            check=check,
+            protocol=protocol,
+            progress=progress,
+        )
+    if eraser is not None:
+        released.eraser.save(eraser)
+        files.note(f"{eraser} is a secret: keep it like a key, or destroy it")
+    if as_json:
+        print(dump(_json(released)), end="")
+    else:
+        _say(sources.output, released)
+        if released.audit is not None:
+            show(audit_table(released.audit.results))
+    if not files.say_verdict(released.verdict):
+        raise typer.Exit(3)
+
+
+def _say(output: str, released: "StreamedRelease") -> None:
+    said = released.manifest
+    files.note(
+        f"{output}: {said['moved']} of {said['users']} users moved by {said['method']} in {said['seconds']:.1f} s "
+        f"({said['stopped']}); {output}.manifest.json has the digests"
+    )
+    for leak in released.leaks:
+        files.note(
+            f"{leak.attribute}: surrogate {leak.before:.4f} -> {leak.after:.4f} nats; with labels dealt out at random "
+            f"95 % of tables lie below {leak.chance:.4f} (p {leak.p_before:.2f} -> {leak.p_after:.2f})"
+        )
+
+
+def _json(released: "StreamedRelease") -> dict[str, Any]:
+    return {
+        "schema": "attrcloak/unlearn-files/1",
+        "manifest": released.manifest,
+        "audit": None if released.audit is None else released.audit.to_json(),
+        "verdict": None if released.verdict is None else released.verdict.to_json(),
+    }

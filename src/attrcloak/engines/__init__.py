@@ -1,0 +1,33 @@
+"""Who runs the passes: this process, a pool of processes, Ray or Spark. They map functions and know no table."""
+
+from collections.abc import Callable
+
+from attrcloak.engines.engine import Engine
+from attrcloak.engines.in_process import InProcess
+from attrcloak.engines.process_pool import ProcessPool
+from attrcloak.engines.ray_tasks import RayTasks
+from attrcloak.engines.spark_files import SparkFiles
+from attrcloak.errors import InvalidSettings, not_among
+
+ENGINES: dict[str, Callable[[int | None], Engine]] = {
+    "in-process": lambda workers: InProcess(),
+    "pool": ProcessPool,
+    "ray": RayTasks,
+    "spark": SparkFiles,
+}
+
+__all__ = ["ENGINES", "Engine", "InProcess", "ProcessPool", "RayTasks", "SparkFiles", "engine_of"]
+
+
+def engine_of(name: str, parts: int, workers: int | None = None) -> Engine:
+    """The engine of that name; "auto" is this process for one part or one worker, a pool for more.
+
+    Raises:
+        InvalidSettings: a name that is not known.
+        MissingExtra: Ray or Spark is not installed.
+    """
+    if name == "auto":
+        name = "in-process" if parts == 1 or workers == 1 else "pool"
+    if name not in ENGINES:
+        raise InvalidSettings(not_among("there is no engine", name, ("auto", *ENGINES)))
+    return ENGINES[name](workers if workers is None or name in ("ray", "spark") else min(workers, max(parts, 1)))

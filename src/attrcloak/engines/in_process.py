@@ -1,0 +1,20 @@
+"""One item after the other, in this process."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from attrcloak.engines.engine import Item, Result
+
+
+class InProcess:
+    """The default for one file: nothing to start, nothing to ship."""
+
+    name = "in-process"
+    in_this_process = True
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+        """(position, result) of every item, in order."""
+        for position, item in enumerate(items):
+            yield position, function(item)
+
+    def close(self) -> None:
+        """Nothing was started."""

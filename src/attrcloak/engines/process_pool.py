@@ -1,0 +1,137 @@
+"""A pool of processes on this machine, one item each: the default for a folder of files."""
+
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+from attrcloak.engines.engine import Item, Result
+from attrcloak.errors import WorkerLost
+
+MOST_ATTEMPTS = 4
+"""How often an item is tried whose worker dies."""
+
+
+class ProcessPool:
+    """Processes that are started afresh, not forked: no threads, locks or open files are inherited.
+
+    Args:
+        workers: processes; the number of cores by default.
+    """
+
+    name = "pool"
+    in_this_process = False
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._pool: ProcessPoolExecutor | None = None
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+        """(position, result) of every item as they are done; a dead worker is replaced and its item tried again."""
+        waiting = list(range(len(items)))[::-1]
+        attempts = [0] * len(items)
+        running: dict[Future[Any], int] = {}
+        shared, where = _share(function)
+        try:
+            while waiting or running:
+                # One more than there are workers, so that none waits for this process; not all, for items have a size.
+                while waiting and len(running) <= self.workers:
+                    position = waiting.pop()
+                    attempts[position] += 1
+                    try:
+                        future = self._executor().submit(_call, where, items[position])
+                    except BrokenProcessPool:  # between two items; this one has not been tried
+                        attempts[position] -= 1
+                        waiting.append(position)
+                        self._discard()
+                        continue
+                    running[future] = position
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                lost = []
+                for future in done:
+                    position = running.pop(future)
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        lost.append(position)
+                        continue
+                    yield position, result
+                if lost:
+                    # With one process the pool loses all: whatever was in flight runs again.
+                    lost += running.values()
+                    running.clear()
+                    self._discard()
+                    hopeless = sum(attempts[position] >= MOST_ATTEMPTS for position in lost)
+                    if hopeless:
+                        raise WorkerLost(
+                            f"worker processes died {MOST_ATTEMPTS} times while on the same {hopeless} of {len(items)} "
+                            "parts (killed for lack of memory?). What is finished is kept: run the same command again, "
+                            "with fewer workers"
+                        )
+                    waiting += sorted(lost, reverse=True)
+        finally:
+            for future in running:
+                future.cancel()
+            shared.close()
+            shared.unlink()
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _executor(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+            )
+        return self._pool
+
+    def _discard(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _share(function: Callable[..., Any]) -> tuple[SharedMemory, tuple[str, int]]:
+    """The function in memory that workers read once: what it carries may be large, and items are many."""
+    content = pickle.dumps(function)
+    shared = SharedMemory(create=True, size=len(content))
+    assert shared.buf is not None  # only once it is closed
+    shared.buf[: len(content)] = content
+    return shared, (shared.name, len(content))
+
+
+@lru_cache(maxsize=1)
+def _shared(name: str, size: int) -> Callable[[Any], Any]:
+    shared = SharedMemory(name)
+    try:
+        assert shared.buf is not None  # only once it is closed
+        function: Callable[[Any], Any] = pickle.loads(bytes(shared.buf[:size]))  # noqa: S301 - of the parent process
+    finally:
+        shared.close()
+    return function
+
+
+def _call(where: tuple[str, int], item: Any) -> Any:
+    return _shared(*where)(item)
+
+
+def _end_with(parent: int) -> None:
+    """Let a worker end when the process that started it is gone, even if that was killed without a word."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,86 @@
+"""Ray core tasks: on the cluster that this process is connected to, or on this machine."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from attrcloak.engines.engine import Item, Result
+from attrcloak.errors import AttrCloakError, MissingExtra, WorkerLost
+
+RETRIES = 3
+"""How often Ray starts a task again whose worker dies."""
+
+
+class RayTasks:
+    """One task an item. Connects to a running cluster where ``ray.init`` was called or ``RAY_ADDRESS`` is set.
+
+    Otherwise Ray is started on this machine, reachable from this machine only, and stopped by ``close``. On a cluster
+    every machine needs attrcloak installed and has to see the files under the same names.
+
+    Args:
+        workers: tasks at the same time; as many as the cluster has cores by default.
+    """
+
+    name = "ray"
+    in_this_process = False
+
+    def __init__(self, workers: int | None = None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtra("the engine ray", "ray") from error
+        self._ray: Any = ray
+        self._started = False
+        if not ray.is_initialized():
+            if os.environ.get("RAY_ADDRESS"):
+                ray.init(log_to_driver=False)
+            else:
+                ray.init(
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    configure_logging=False,
+                    _node_ip_address="127.0.0.1",
+                )
+            self._started = True
+        self.workers = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+        """(position, result) of every item as they are done."""
+        ray = self._ray
+        task = ray.remote(max_retries=RETRIES)(_kept_errors)
+        shared = ray.put(function)
+        waiting = list(range(len(items)))[::-1]
+        running: dict[Any, int] = {}
+        while waiting or running:
+            while waiting and len(running) <= self.workers:
+                position = waiting.pop()
+                running[task.remote(shared, items[position])] = position
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                position = running.pop(reference)
+                try:
+                    result = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    raise WorkerLost(
+                        f"Ray gave up on part {position + 1} of {len(items)}: {error}. What is finished is kept: run "
+                        "the same command again"
+                    ) from error
+                if isinstance(result, AttrCloakError):
+                    raise result
+                yield position, result
+
+    def close(self) -> None:
+        """Stop Ray where it was started here."""
+        if self._started:
+            self._ray.shutdown()
+            self._started = False
+
+
+def _kept_errors(function: Callable[[Item], Result], item: Item) -> Result | AttrCloakError:
+    """Errors raised on purpose come back as values, so that they arrive as what they are."""
+    try:
+        return function(item)
+    except AttrCloakError as error:
+        return error

@@ -1,0 +1,313 @@
+"""Who is in which group: the join of a table in parts with people and requests, by id and out of core."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.data.named_columns import some
+from attrcloak.errors import InvalidInput, raise_if
+from attrcloak.moments.cell_key import NOT_MARKED, CellKey
+from attrcloak.parts.id_join import Joined, Repeated, chunks_of, join
+from attrcloak.parts.id_keys import KeyFile, keys_of, uniform
+from attrcloak.parts.location import Location
+from attrcloak.parts.part import Part, in_file
+from attrcloak.parts.people_scan import People, id_batches, scan_people, scan_requests
+from attrcloak.progress import Progress
+from attrcloak.whole_file import replacing
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRows:
+    """The group of each row of a part, in a file of this machine; sent to another process, it carries the content.
+
+    Attributes:
+        file: one int32 a row.
+        begin: the part's first row in it.
+        rows: rows of the part.
+        content: instead of a file.
+    """
+
+    file: Path | None
+    begin: int
+    rows: int
+    content: NDArray[np.int32] | None = None
+
+    def read(self, start: int, stop: int) -> NDArray[np.int32]:
+        """The groups of rows [start, stop) of the part; fewer where it ends before."""
+        stop = min(stop, self.rows)
+        if self.content is not None:
+            return self.content[start:stop]
+        assert self.file is not None  # one of both is there
+        return np.fromfile(self.file, dtype=np.int32, count=max(stop - start, 0), offset=4 * (self.begin + start))
+
+    def __reduce__(self) -> Any:
+        return GroupRows, (None, 0, self.rows, self.read(0, self.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The groups of a table's users: one combination of classes and of what was asked for.
+
+    Attributes:
+        classes: names of the A attributes, in order, and of their classes.
+        codes: (G, A) class codes of each group, -1 where unknown.
+        marks: (G, A) whether its users ask for the attribute; only where the class is known.
+        counts: (G,) users of the table in each.
+        rows_file: one int32 a row of the table, in the order of its parts.
+        offsets: first row of each part, and the number of rows at the end.
+    """
+
+    classes: dict[str, tuple[str, ...]]
+    codes: NDArray[np.int32]
+    marks: NDArray[np.bool_]
+    counts: NDArray[np.int64]
+    rows_file: Path
+    offsets: tuple[int, ...]
+
+    @property
+    def users(self) -> int:
+        """Rows of the table."""
+        return self.offsets[-1]
+
+    @cached_property
+    def marked_codes(self) -> NDArray[np.int32]:
+        """(G, A) class codes, -1 where unknown or not asked for."""
+        return np.where(self.marks, self.codes, NOT_MARKED).astype(np.int32)
+
+    @cached_property
+    def key(self) -> CellKey:
+        """The cells that occur in the table."""
+        occurs = self.counts > 0
+        return CellKey.of(tuple(self.classes), tuple(self.classes.values()), self.marked_codes[occurs])[0]
+
+    @cached_property
+    def cell_of_group(self) -> NDArray[np.int32]:
+        """(G,) cell of each group; 0 for groups that do not occur."""
+        cells = np.zeros(len(self.counts), dtype=np.int32)
+        occurs = self.counts > 0
+        cells[occurs] = self.key.locate(self.marked_codes[occurs])
+        return cells
+
+    @property
+    def moving(self) -> int:
+        """Users who asked for something."""
+        return int(self.counts[(self.marked_codes != NOT_MARKED).any(axis=1)].sum())
+
+    def rows(self, part: int) -> "GroupRows":
+        """The group of each row of a part."""
+        begin, end = self.offsets[part], self.offsets[part + 1]
+        return GroupRows(self.rows_file, begin, end - begin)
+
+    def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """(s,) group of some rows of the table."""
+        groups = np.memmap(self.rows_file, dtype=np.int32, mode="r")
+        return np.asarray(groups[rows])
+
+    def save(self, path: Path) -> None:
+        """Write all but the rows as JSON, whole or not at all."""
+        content = {
+            "classes": {name: list(names) for name, names in self.classes.items()},
+            "codes": self.codes.tolist(),
+            "marks": self.marks.tolist(),
+            "counts": self.counts.tolist(),
+            "offsets": list(self.offsets),
+        }
+        with replacing(path, secret=True) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path, rows_file: Path) -> "Groups":
+        """Read what ``save`` wrote."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        attributes = len(content["classes"])
+        return cls(
+            {name: tuple(names) for name, names in content["classes"].items()},
+            np.array(content["codes"], dtype=np.int32).reshape(-1, attributes),
+            np.array(content["marks"], dtype=bool).reshape(-1, attributes),
+            np.array(content["counts"], dtype=np.int64),
+            rows_file,
+            tuple(content["offsets"]),
+        )
+
+
+def join_people(
+    parts: Sequence[Part],
+    source: Location,
+    requests: Location | None,
+    folder: Path,
+    *,
+    table: str,
+    id_column: str | None = None,
+    columns: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Groups, NDArray[np.int64]]:
+    """The group of every row of a table, joined by id, and a sample of rows.
+
+    Memory does not grow with the number of users; files in ``folder`` take about 30 bytes for each while this runs.
+
+    Args:
+        parts: the table.
+        source: people, as ``read_people`` reads them; a file or a folder.
+        requests: who asks for what; None marks everybody whose class is known.
+        folder: for files, an empty one of this run.
+        table: what messages call the table.
+        id_column: name of the ids in both; None finds them.
+        columns: the attributes; None takes every other column.
+        progress: called with (stage, done, total).
+
+    Returns:
+        The groups, and the numbers of the rows that ``sample`` chose, in an order that depends on ids alone.
+
+    Raises:
+        UnreadableFile: a file cannot be read.
+        InvalidInput: ids missing or repeated, nobody of the table is listed, users who ask are not listed, or a column
+            is no attribute.
+    """
+    people = scan_people(source, folder, id_column, columns)
+    asks = None if requests is None else scan_requests(requests, folder, tuple(people.classes))
+    keys, offsets = _table_keys(parts, folder / "table.keys", progress)
+    found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
+    joined = join(people.listed, keys, asks, len(people.classes), found, marks)
+    _refuse(joined, people, source, parts, table, keys.rows)
+    groups = _finished(people, keys.rows, offsets, found, marks, folder / "rows")
+    chosen = _sample(groups, keys)
+    for file in (people.listed.keys, keys, *([asks.keys] if asks else [])):
+        file.remove()
+    for path in (people.listed.values, found, *([asks.values] if asks else []), *([marks] if marks else [])):
+        path.unlink()
+    return groups, chosen
+
+
+def _table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> tuple[KeyFile, tuple[int, ...]]:
+    keys, offsets = KeyFile(path), [0]
+    total = sum(part.rows for part in parts)
+    for part in parts:
+        first = offsets[-1]
+        try:
+            for batch in part.ids(first):
+                keys.add(keys_of(batch, getattr(part, "id_column", "ids"), keys.rows - first))
+        except InvalidInput as error:
+            raise InvalidInput(in_file(part.location, error)) from error
+        offsets.append(keys.rows)
+        if progress is not None:
+            progress("reading ids", keys.rows, total)
+    return keys, tuple(offsets)
+
+
+def _refuse(joined: Joined, people: People, source: Location, parts: Sequence[Part], table: str, rows: int) -> None:
+    problems = []
+    if joined.in_people.count:
+        names = _names(joined.in_people, id_batches(source, people.id_column))
+        problems.append(f"{source.shown}: column {people.id_column!r}: {_repeated(joined.in_people, names)}")
+    if joined.in_table.count:
+        names = _names(joined.in_table, _ids(parts))
+        problems.append(f"{table}: {_repeated(joined.in_table, names)}")
+    raise_if(problems)
+    if rows and not joined.matched:
+        raise InvalidInput(
+            f"none of the {rows} users of the table is among the {people.listed.keys.rows} listed people (table: "
+            f"{_first(_ids(parts))}; people: {_first(id_batches(source, people.id_column))}); is the id column the "
+            "right one?"
+        )
+    raise_if(
+        [
+            f"attribute {name!r}: {count} requests are of users who are not listed"
+            for name, count in zip(people.classes, joined.absent_asks.tolist(), strict=True)
+            if count
+        ]
+    )
+
+
+def _repeated(repeated: Repeated, names: NDArray[Any]) -> str:
+    more = ", ..." if repeated.count > 3 else ""
+    return f"{repeated.count} ids occur more than once ({some(names)}{more}); keep one row per id"
+
+
+def _ids(parts: Sequence[Part]) -> Iterator[Any]:
+    first = 0
+    for part in parts:
+        yield from part.ids(first)
+        first += part.rows
+
+
+def _names(repeated: Repeated, batches: Iterator[Any]) -> NDArray[Any]:
+    """The first three of these ids as they are written; hashes of text do not tell, so the ids are read again."""
+    wanted = repeated.pairs
+    found: dict[tuple[int, int], str] = {}
+    for batch in batches:
+        keys = keys_of(batch, "ids")
+        for row, pair in enumerate(zip(keys.low.tolist(), keys.highs.tolist(), strict=True)):
+            if pair in wanted and pair not in found:
+                found[pair] = str(batch[row])
+        if len(found) >= 3:
+            break
+    return np.array(sorted(found.values())[:3])
+
+
+def _first(batches: Iterator[Any]) -> str:
+    batch = next(batches)
+    values = batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist()
+    return ", ".join(repr(value) for value in values)
+
+
+def _finished(
+    people: People, rows: int, offsets: tuple[int, ...], found: Path, marks: Path | None, path: Path
+) -> Groups:
+    """Number the combinations of classes and marks that occur; the first group is that of users who are not listed."""
+    attributes = people.codes.shape[1]
+    bits = np.uint64(1) << np.arange(attributes, dtype=np.uint64)
+    numbered: dict[tuple[int, ...], int] = {(-1,) * attributes + (0,) * attributes: 0}
+    counts = np.zeros(1, dtype=np.int64)
+    asked = iter(()) if marks is None else chunks_of(marks, np.uint64, rows)
+    with path.open("wb") as file:
+        for group in chunks_of(found, np.int32, rows):
+            mask = np.zeros(len(group), dtype=np.uint64) if marks is None else next(asked)
+            masks, mask_number = np.unique(mask, return_inverse=True)
+            pairs, inverse = np.unique(
+                (group.astype(np.int64) + 1) * len(masks) + mask_number.reshape(-1), return_inverse=True
+            )
+            of_group = np.concatenate([np.full((1, attributes), -1, dtype=np.int32), people.codes])[pairs // len(masks)]
+            asks = (masks[pairs % len(masks)][:, None] & bits) > 0 if marks is not None else of_group >= 0
+            combinations = np.concatenate([of_group, asks & (of_group >= 0)], axis=1).tolist()
+            numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations]
+            final = np.array(numbers, dtype=np.int32)[inverse.reshape(-1)]
+            counts = np.pad(counts, (0, len(numbered) - len(counts))) + np.bincount(final, minlength=len(numbered))
+            file.write(final.data.cast("B"))
+    table = np.array(list(numbered), dtype=np.int32)
+    codes, wanted = table[:, :attributes], table[:, attributes:].astype(bool)
+    return Groups(people.classes, codes, wanted, counts, path, offsets)
+
+
+MOST_SAMPLED = 20_000
+
+
+def _sample(groups: Groups, keys: KeyFile) -> NDArray[np.int64]:
+    """Rows of about 20,000 users whose class is known: half of them evenly, half so that no class is too small.
+
+    A user is chosen by a hash of the id, so neither the order of rows nor the cut into files matters.
+    """
+    known = groups.codes >= 0
+    users = max(int(groups.counts[known.any(axis=1)].sum()), 1)
+    evenly = np.where(known.any(axis=1), MOST_SAMPLED / 2 / users, 0.0)
+    by_class = np.zeros(len(known))
+    floor = MOST_SAMPLED / 2 / max(sum(map(len, groups.classes.values())), 1)
+    for attribute, names in enumerate(groups.classes.values()):
+        of_group = groups.codes[:, attribute]
+        counts = np.bincount(of_group[of_group >= 0], groups.counts[of_group >= 0], len(names))
+        class_rate = np.append(floor / np.maximum(counts, 1), 0.0)
+        by_class = np.maximum(by_class, class_rate[of_group])
+    limit = np.minimum(evenly + by_class, 1.0)
+    rows, places = [], []
+    for (start, chunk), group in zip(keys.chunks(), chunks_of(groups.rows_file, np.int32, keys.rows), strict=True):
+        place = uniform(chunk)
+        chosen = np.flatnonzero((place >> np.uint64(11)) * 2.0**-53 < limit[group])
+        rows.append(chosen + start)
+        places.append(place[chosen])
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return np.concatenate(rows)[order]

@@ -1,0 +1,257 @@
+"""Joins by key between files: which row of people belongs to each row of a table, with bounded memory."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, Keys, uniform
+
+_SPARSEST = 8
+"""Ids are looked up by position where there is one in so many numbers at least."""
+_ROWS_PER_BUCKET = 1 << 21
+_MOST_COUNTED = 1_000_000
+
+
+@dataclass
+class Repeated:
+    """Keys of the ids that occur more than once in one list; a million of them at most, which is enough to say so."""
+
+    pairs: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        """How many ids."""
+        return len(self.pairs)
+
+    def add(self, keys: Keys) -> None:
+        """Note keys."""
+        if len(self.pairs) < _MOST_COUNTED:
+            self.pairs |= set(zip(keys.low.tolist(), keys.highs.tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """What a join found; the rows themselves are in the files it wrote.
+
+    Attributes:
+        in_people: ids that people list more than once.
+        in_table: ids that the table has more than once.
+        matched: rows of the table with a person.
+        absent_asks: (A,) requests of users who are not listed, per attribute.
+    """
+
+    in_people: Repeated
+    in_table: Repeated
+    matched: int
+    absent_asks: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """People by key: ``values`` is a file of one int32 a row, the group of the person."""
+
+    keys: KeyFile
+    values: Path
+
+
+def join(
+    people: Listed, table: KeyFile, asks: Listed | None, attributes: int, groups: Path, marks: Path | None
+) -> Joined:
+    """Write for every row of the table the group of its user, and who asked for what.
+
+    Ids that are numbers close together are looked up by position in a file. Others are dealt into buckets by hash, and
+    every bucket is sorted in memory.
+
+    Args:
+        people: keys and groups.
+        table: keys of the table.
+        asks: keys and attributes of requests.
+        attributes: how many there are.
+        groups: written: one int32 a row of the table, -1 where its user is not listed.
+        marks: written where there are requests: one uint64 a row, bit j set by a request for attribute j.
+    """
+    files = [people.keys, table] + ([] if asks is None else [asks.keys])
+    rows = sum(file.rows for file in files)
+    width = max(file.largest for file in files) - min(file.smallest for file in files) + 1
+    dense = not any(file.has_text for file in files) and width <= _SPARSEST * rows + ROWS_PER_CHUNK
+    way = _by_position if dense else _by_bucket
+    return way(people, table, asks, attributes, groups, marks)
+
+
+def _by_position(
+    people: Listed, table: KeyFile, asks: Listed | None, attributes: int, groups: Path, marks: Path | None
+) -> Joined:
+    files = [people.keys, table] + ([] if asks is None else [asks.keys])
+    lowest = min(file.smallest for file in files)
+    width = max(file.largest for file in files) - lowest + 1
+    group_of = _Positions(groups.with_name("group-of-id"), width, np.dtype(np.int32))  # +1, 0 where there is nobody
+    seen = _Positions(groups.with_name("seen-id"), width, np.dtype(np.uint8))
+    mask_of = None if asks is None else _Positions(groups.with_name("asks-of-id"), width, np.dtype(np.uint64))
+    in_people, in_table = Repeated(), Repeated()
+    for start, keys in people.keys.chunks():
+        at = keys.low.view(np.int64) - lowest
+        _note_repeated(in_people, at, group_of.get(at) > 0, lowest)
+        values = np.fromfile(people.values, dtype=np.int32, count=len(keys), offset=4 * start)
+        group_of.set(at, values + 1)
+    absent = np.zeros(attributes, dtype=np.int64)
+    if asks is not None and mask_of is not None:
+        for start, keys in asks.keys.chunks():
+            at = keys.low.view(np.int64) - lowest
+            asked = np.fromfile(asks.values, dtype=np.int32, count=len(keys), offset=4 * start)
+            absent += np.bincount(asked[group_of.get(at) == 0], minlength=attributes)
+            for attribute in range(attributes):
+                those = at[asked == attribute]
+                mask_of.set(those, mask_of.get(those) | np.uint64(1 << attribute))
+    matched = 0
+    with groups.open("wb") as group_file, (marks or Path(os.devnull)).open("wb") as mark_file:
+        for _, keys in table.chunks():
+            at = keys.low.view(np.int64) - lowest
+            _note_repeated(in_table, at, seen.get(at) > 0, lowest)
+            seen.set(at, np.ones(len(at), dtype=np.uint8))
+            found = group_of.get(at) - 1
+            matched += int((found >= 0).sum())
+            group_file.write(found.data.cast("B"))
+            if mask_of is not None:
+                mark_file.write(mask_of.get(at).data.cast("B"))
+    for positions in (group_of, seen, mask_of):
+        if positions is not None:
+            positions.remove()
+    return Joined(in_people, in_table, matched, absent)
+
+
+def _note_repeated(repeated: Repeated, at: NDArray[np.int64], before: NDArray[np.bool_], lowest: int) -> None:
+    """Note ids that were there before or are there twice now; only a list out of order needs sorting to tell."""
+    again = at[before]
+    if not (np.diff(at) > 0).all():
+        ordered = np.sort(at)
+        again = np.concatenate([again, ordered[1:][ordered[1:] == ordered[:-1]]])
+    if len(again):
+        repeated.add(Keys((np.unique(again) + lowest).view(np.uint64)))
+
+
+class _Positions:
+    """An array in a sparse file, of which little counts as memory of this process."""
+
+    def __init__(self, path: Path, size: int, dtype: np.dtype[np.generic]) -> None:
+        self._path = path
+        self._array: NDArray[Any] = np.memmap(path, dtype=dtype, mode="w+", shape=(size,))
+
+    def get(self, at: NDArray[np.int64]) -> NDArray[Any]:
+        """Values at positions, as an array of its own."""
+        values = np.asarray(self._array)[at]
+        self._let_go()
+        return values
+
+    def set(self, at: NDArray[np.int64], values: NDArray[Any]) -> None:
+        """Put values at positions; of equal positions the last counts."""
+        self._array[at] = values
+        self._let_go()
+
+    def remove(self) -> None:
+        """Delete the file."""
+        del self._array
+        self._path.unlink()
+
+    def _let_go(self) -> None:
+        """Pages go back to the system's cache, so that memory does not grow with the number of ids."""
+        import mmap
+
+        mapped = getattr(self._array, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _by_bucket(
+    people: Listed, table: KeyFile, asks: Listed | None, attributes: int, groups: Path, marks: Path | None
+) -> Joined:
+    buckets = -(-max(people.keys.rows, table.rows) // _ROWS_PER_BUCKET)
+    folder = groups.with_name("buckets")
+    folder.mkdir(exist_ok=True)
+    kinds = {"people": people, "asks": asks}
+    for name, listed in kinds.items():
+        if listed is not None:
+            _deal(folder, name, listed.keys, listed.values, buckets)
+    _deal(folder, "table", table, None, buckets)
+    found_groups = np.memmap(groups, dtype=np.int32, mode="w+", shape=(max(table.rows, 1),))
+    found_marks = None if marks is None else np.memmap(marks, dtype=np.uint64, mode="w+", shape=(max(table.rows, 1),))
+    in_people, in_table, matched = Repeated(), Repeated(), 0
+    absent = np.zeros(attributes, dtype=np.int64)
+    for bucket in range(buckets):
+        sources = [_dealt(folder, name, bucket) for name in ("people", "table", "asks")]
+        (listed_keys, group), (table_keys, row), (ask_keys, asked) = sources
+        number, firsts = _numbered([listed_keys, table_keys, ask_keys])
+        of_people, of_table, of_asks = np.split(number, [len(listed_keys), len(listed_keys) + len(table_keys)])
+        in_people.add(_twice(of_people, listed_keys))
+        in_table.add(_twice(of_table, table_keys))
+        group_of = np.full(firsts, -1, dtype=np.int32)
+        group_of[of_people] = group
+        found_groups[row] = group_of[of_table]
+        matched += int((group_of[of_table] >= 0).sum())
+        if found_marks is not None:
+            absent += np.bincount(asked[group_of[of_asks] < 0], minlength=attributes)
+            mask = np.zeros(firsts, dtype=np.uint64)
+            np.bitwise_or.at(mask, of_asks, np.uint64(1) << asked.astype(np.uint64))
+            found_marks[row] = mask[of_table]
+    del found_groups, found_marks
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    return Joined(in_people, in_table, matched, absent)
+
+
+_DEALT = np.dtype([("low", np.uint64), ("high", np.uint64), ("value", np.int64)])
+
+
+def _deal(folder: Path, name: str, keys: KeyFile, values: Path | None, buckets: int) -> None:
+    """Spread rows over one file a bucket, in their order; a row without a value carries its number."""
+    for start, chunk in keys.chunks():
+        rows = np.empty(len(chunk), dtype=_DEALT)
+        rows["low"], rows["high"] = chunk.low, chunk.highs
+        if values is None:
+            rows["value"] = np.arange(start, start + len(chunk))
+        else:
+            rows["value"] = np.fromfile(values, dtype=np.int32, count=len(chunk), offset=4 * start)
+        bucket = (uniform(chunk) >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
+        order = np.argsort(bucket, kind="stable")
+        edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
+        for number in range(buckets):
+            with (folder / f"{name}-{number}").open("ab") as file:
+                rows[order[edges[number] : edges[number + 1]]].tofile(file)
+
+
+def _dealt(folder: Path, name: str, bucket: int) -> tuple[Keys, NDArray[np.int64]]:
+    path = folder / f"{name}-{bucket}"
+    rows = np.fromfile(path, dtype=_DEALT) if path.exists() else np.empty(0, dtype=_DEALT)
+    return Keys(rows["low"].copy(), rows["high"].copy()), rows["value"].copy()
+
+
+def _numbered(lists: list[Keys]) -> tuple[NDArray[np.int64], int]:
+    """The number of each key among the distinct ones of all lists, and how many there are."""
+    low = np.concatenate([keys.low for keys in lists])
+    high = np.concatenate([keys.highs for keys in lists])
+    order = np.lexsort((low, high)) if high.any() else np.argsort(low, kind="stable")
+    low, high = low[order], high[order]
+    new = np.ones(len(low), dtype=np.int64)
+    new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+    number = np.empty(len(low), dtype=np.int64)
+    number[order] = np.cumsum(new) - 1
+    return number, int(new.sum())
+
+
+def _twice(number: NDArray[np.int64], keys: Keys) -> Keys:
+    """Keys that occur more than once, each once."""
+    _, first, counts = np.unique(number, return_index=True, return_counts=True)
+    chosen = first[counts > 1]
+    return Keys(keys.low[chosen], keys.highs[chosen])
+
+
+def chunks_of(path: Path, dtype: type[np.generic], rows: int) -> Iterator[NDArray[np.generic]]:
+    """The values of a flat file, chunk by chunk as ``KeyFile.chunks`` has them."""
+    size = np.dtype(dtype).itemsize
+    for start in range(0, rows, ROWS_PER_CHUNK):
+        yield np.fromfile(path, dtype=dtype, count=min(ROWS_PER_CHUNK, rows - start), offset=size * start)

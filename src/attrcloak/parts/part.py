@@ -1,0 +1,168 @@
+"""A table in parts: files that are read in batches and written anew with only the vectors changed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
+from attrcloak.parts.location import Location
+
+BATCH_BYTES = 1 << 23
+"""Vectors that are looked at together, in bytes: few enough to stay in the processor's cache, or near it."""
+LARGEST_BATCH = 8
+"""A batch may be so many times that, where something has to be done once a batch."""
+
+Change = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]
+"""(first row, vectors (n, d)) -> new vectors of the same shape and type."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A part that was written.
+
+    Attributes:
+        size: in bytes.
+        sha256: of the file.
+    """
+
+    size: int
+    sha256: str
+
+
+class Part(Protocol):
+    """One file of a table.
+
+    Attributes:
+        name: its name inside the table's folder.
+        location: the file.
+        rows: users in it.
+        dim: columns of the vectors.
+        dtype: type of the vectors.
+        frozen_columns: columns that are part of the scoring and not of the user.
+        scoring: how vectors become a ranking.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def location(self) -> Location: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def frozen_columns(self) -> tuple[int, ...]: ...
+    @property
+    def scoring(self) -> str: ...
+
+    def ids(self, first: int) -> Iterator[Any]:
+        """Batches of ids: NumPy whole numbers, or arrow arrays as they are in the file.
+
+        Args:
+            first: the number of the part's first row in the whole table, for tables without ids.
+        """
+        ...
+
+    def vectors(self, at_least: int = 0) -> Iterator[NDArray[np.floating]]:
+        """Batches (n, d) in the order of the rows.
+
+        Args:
+            at_least: rows in a batch that make it worth its while.
+        """
+        ...
+
+    def rewrite(self, target: Location, folder: Location, change: Change) -> Written:
+        """Write the part with other vectors: same names, types, order, other columns, layout.
+
+        Args:
+            target: the new file.
+            folder: for the file while it is not complete; on the same file system.
+            change: the new vectors.
+        """
+        ...
+
+
+def open_parts(table: Location, id_column: str | None = None, vector_column: str | None = None) -> tuple[Part, ...]:
+    """The parts of a table, in the order of their names, all of one kind, width and type.
+
+    Args:
+        table: a file, or a folder with any number of them.
+        id_column: name of the ids in the files; None finds them.
+        vector_column: name of the vectors in the files; None finds them.
+
+    Raises:
+        UnreadableFile: nothing there, files of another kind, or files cut short.
+        InvalidInput: files that differ in what must be the same, with all that do.
+    """
+    from attrcloak.parts.array_part import open_npy, open_safetensors
+    from attrcloak.parts.parquet_part import open_parquet
+
+    readers: dict[str, Callable[..., Part]] = {
+        ".parquet": open_parquet,
+        ".npy": open_npy,
+        ".safetensors": open_safetensors,
+    }
+    files = table.files()
+    suffixes = sorted({_suffix(name) for name, _ in files})
+    strange = [name for name, _ in files if _suffix(name) not in readers]
+    if strange:
+        raise UnreadableFile(
+            f"{table.shown}: {len(strange)} of {len(files)} files are of a kind that cannot be streamed "
+            f"({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}); use {', '.join(readers)}"
+        )
+    if len(suffixes) > 1:
+        raise InvalidInput(f"{table.shown} holds files of several kinds ({', '.join(suffixes)}); keep them apart")
+    parts: list[Part] = []
+    problems: list[str] = []
+    for name, location in files:
+        try:
+            parts.append(readers[suffixes[0]](name, location, id_column, vector_column))
+        except InvalidInput as error:
+            problems += in_file(location, error)
+    raise_if(problems)
+    _check_agreement(parts)
+    if not any(part.rows for part in parts):
+        raise InvalidInput(f"{table.shown}: there are no rows")
+    return tuple(parts)
+
+
+def in_file(location: Location, error: InvalidInput) -> list[str]:
+    """The problems of an error, each with the name of the file."""
+    return [text if text.startswith(location.shown) else f"{location.shown}: {text}" for text in error.problems]
+
+
+def rows_per_batch(dim: int, dtype: np.dtype[Any], at_least: int = 0) -> int:
+    """As many rows as fit in ``BATCH_BYTES``, at least 1024, and more where asked for, to ``LARGEST_BATCH`` times."""
+    usual = max(BATCH_BYTES // max(dim * dtype.itemsize, 1), 1024)
+    return min(max(usual, at_least), LARGEST_BATCH * usual)
+
+
+def check_type(dtype: np.dtype[Any]) -> None:
+    """Raise InvalidInput unless vectors of that type can be streamed."""
+    if dtype not in (np.float16, np.float32, np.float64):
+        raise InvalidInput(f"vectors are of type {dtype}, expected float16, float32 or float64")
+
+
+def _check_agreement(parts: list[Part]) -> None:
+    filled = [part for part in parts if part.rows] or parts
+    problems = []
+    for what in ("dim", "dtype", "frozen_columns", "scoring"):
+        values = {part.name: getattr(part, what) for part in filled}
+        first = values[filled[0].name]
+        others = [f"{name} ({value})" for name, value in values.items() if value != first]
+        if others:
+            words = {"dim": "width", "dtype": "type", "frozen_columns": "frozen columns", "scoring": "scoring"}[what]
+            problems.append(
+                f"{len(others)} of {len(filled)} files differ in the {words} of their vectors from {filled[0].name} "
+                f"({first}): {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
+            )
+    raise_if(problems)
+
+
+def _suffix(name: str) -> str:
+    return f".{name.rpartition('.')[2].lower()}" if "." in name else "no extension"

@@ -1,0 +1,86 @@
+"""unlearn on folders: what it prints, writes and answers with."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+COMMAND = ("unlearn", "users", "--attributes", "people.csv", "--columns", "group", "-o", "new", "--workers", 1)
+
+
+@pytest.fixture
+def folder(world):
+    """The table of ``world`` as a folder of two files."""
+    vectors = np.load("users.npy")
+    Path("users").mkdir()
+    for name, low, high in (("a", 0, 100), ("b", 100, 240)):
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors[low:high].reshape(-1)), vectors.shape[1])
+        pq.write_table(pa.table({"user_id": np.arange(low, high), "vectors": lists}), f"users/{name}.parquet")
+    return world
+
+
+def test_a_folder_becomes_a_folder_with_a_verdict_and_a_manifest(folder, run):
+    done = run(*COMMAND, "--seeds", 1)
+    assert done.code in (0, 3)
+    assert "240 of 240 users moved by calibrated" in done.err
+    assert "group: surrogate" in done.err
+    assert "verdict" in done.err
+    assert ("NOT protected" in done.err) is (done.code == 3)
+    assert sorted(path.name for path in Path("new").iterdir()) == ["a.parquet", "b.parquet"]
+    assert Path("new.manifest.json").exists()
+
+
+def test_progress_is_lines_where_there_is_no_terminal(folder, run):
+    err = run(*COMMAND, "--no-audit").err
+    for stage in ("reading ids", "pass 1: measuring", "pass 2: writing"):
+        assert f"{stage}: 240 of 240 (" in err
+    assert "no verdict" in err
+
+
+def test_json_is_all_of_standard_output_and_never_holds_the_key(folder, run):
+    key = "0123456789abcdef0123456789abcdef"
+    Path("key").write_text(key)
+    done = run(*COMMAND, "--no-audit", "--json", "--key-file", "key", "--eraser", "map.safetensors")
+    assert done.code == 0
+    assert done.json["manifest"]["moved"] == 240
+    assert done.json["audit"] is None
+    assert len(done.json["manifest"]["key_commitment"]) == 64
+    assert Path("map.safetensors").stat().st_mode & 0o077 == 0
+    written = done.out + done.err + Path("new.manifest.json").read_text()
+    assert key not in written
+
+
+def test_a_file_streams_when_an_engine_is_named_and_apply_repeats_it(folder, run):
+    done = run(
+        "unlearn", "users.npy", "--attributes", "people.csv", "-o", "new.npy", "--engine", "in-process", "--no-audit",
+        "--method", "leace", "--eraser", "map.safetensors",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    run("apply", "users.npy", "--attributes", "people.csv", "--eraser", "map.safetensors", "-o", "again.npy")
+    np.testing.assert_allclose(np.load("new.npy"), np.load("again.npy"), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (("--plan",), "--plan reads a whole table"),
+        (("--undo-file", "undo"), "keep it, or use --eraser"),
+        (("--method", "noise"), "moves rows one by one"),
+        (("--engine", "sprak"), "did you mean 'spark'"),
+        (("--length", "short"), "--length is 'short'"),
+        (("--id", "id"), "no column 'id'"),
+    ],
+)
+def test_what_cannot_be_streamed_is_an_error_with_a_next_step(folder, run, more, word):
+    done = run(*COMMAND, *more)
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert word in done.err
+    assert not list(Path().glob("new*"))
+
+
+def test_streaming_options_without_streaming_are_an_error(folder, run):
+    done = run("unlearn", "users.npy", "--attributes", "people.csv", "-o", "new.npy", "--workers", 2)
+    assert done.code == 1
+    assert "--engine" in done.err

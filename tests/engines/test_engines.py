@@ -1,0 +1,75 @@
+"""Every engine maps a function over items, each once; a worker that dies is replaced."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from attrcloak.engines import InProcess, ProcessPool, engine_of
+from attrcloak.errors import InvalidInput, InvalidSettings, WorkerLost
+
+
+def squared(number: int) -> int:
+    return number**2
+
+
+def refuse(number: int) -> int:
+    if number == 3:
+        raise InvalidInput(["first", "second"])
+    return number
+
+
+def die_once(number: int, folder: Path) -> int:
+    """Ends its process the first time it is called with 2."""
+    note = folder / "died"
+    if number == 2 and not note.exists():
+        note.write_text("")
+        os._exit(1)
+    with (folder / "done").open("a") as file:
+        file.write(f"{number}\n")
+    return number
+
+
+def die_always(number: int) -> int:
+    if number == 1:
+        os._exit(1)
+    return number
+
+
+def test_every_item_comes_back_once_and_errors_are_what_they_are(engine):
+    results = list(engine.map(squared, range(20)))
+    assert sorted(results) == [(number, number**2) for number in range(20)]
+    assert list(engine.map(squared, [])) == []
+    with pytest.raises(InvalidInput) as error:
+        list(engine.map(refuse, range(6)))
+    assert error.value.problems == ("first", "second")
+
+
+def test_a_worker_that_dies_is_replaced_and_every_result_counts_once(engine, tmp_path):
+    if engine.in_this_process:
+        pytest.skip("there is no worker")
+    results = list(engine.map(partial(die_once, folder=tmp_path), range(6)))
+    assert (tmp_path / "died").exists()
+    assert sorted(results) == [(number, number) for number in range(6)]
+
+
+def test_a_part_that_kills_every_worker_ends_the_run_with_a_next_step():
+    pool = ProcessPool(workers=2)
+    with pytest.raises(WorkerLost, match="run the same command again"):
+        list(pool.map(die_always, range(4)))
+    pool.close()
+
+
+def test_the_default_is_this_process_for_one_file_and_a_pool_for_more():
+    assert isinstance(engine_of("auto", parts=1), InProcess)
+    assert isinstance(engine_of("auto", parts=5, workers=1), InProcess)
+    assert isinstance(engine_of("auto", parts=5), ProcessPool)
+    with pytest.raises(InvalidSettings, match="did you mean 'spark'"):
+        engine_of("sparc", parts=1)
+
+
+def test_a_pool_has_no_more_processes_than_parts():
+    pool = engine_of("pool", parts=3, workers=16)
+    assert isinstance(pool, ProcessPool)
+    assert pool.workers == 3

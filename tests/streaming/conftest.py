@@ -1,0 +1,79 @@
+"""A table in three files whose users give away two attributes, and the people beside it."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from attrcloak.streaming import Sources
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the files are, and what is in them."""
+
+    folder: Path
+    vectors: np.ndarray
+    ids: np.ndarray
+
+    def sources(self, output: str = "out", **changes: Any) -> Sources:
+        """Table and people of this folder, to the named output."""
+        given = {"vectors": "table", "people": "people.csv", "output": output, **changes}
+        return Sources(
+            **{
+                name: str(self.folder / value) if "/" not in value else value
+                for name, value in given.items()
+                if isinstance(value, str)
+            },
+            **{n: v for n, v in given.items() if not isinstance(v, str)},
+        )
+
+    def write(self, name: str, cuts: list[int], dtype: Any = np.float32, order: Any = None) -> None:
+        """The table in files cut at these rows."""
+        order = np.arange(len(self.ids)) if order is None else order
+        folder = self.folder / name
+        folder.mkdir()
+        for low, high in pairwise(cuts):
+            rows = self.vectors[order[low:high]].astype(dtype)
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+            table = pa.table({"user_id": self.ids[order[low:high]], "vectors": lists, "row": np.arange(low, high)})
+            pq.write_table(table, folder / f"part-{low:05d}.parquet", row_group_size=250)
+
+    def read(self, name: str) -> dict[int, np.ndarray]:
+        """The vectors of every user of a table."""
+        found = {}
+        for path in sorted((self.folder / name).iterdir()):
+            table = pq.read_table(path)
+            numbers = table["vectors"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            found.update(zip(table["user_id"].to_pylist(), numbers.reshape(len(table), -1), strict=True))
+        return found
+
+    def bytes_of(self, name: str) -> dict[str, bytes]:
+        """The files of a folder."""
+        return {
+            str(path.relative_to(self.folder / name)): path.read_bytes() for path in (self.folder / name).rglob("*")
+        }
+
+
+USERS, DIM = 1500, 6
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr("attrcloak.parts.part.BATCH_BYTES", 1 << 12)  # 1024 rows
+    rng = np.random.default_rng(0)
+    gender, age = rng.choice(["F", "M", ""], USERS, p=[0.45, 0.45, 0.1]), rng.choice(["18", "25", "35"], USERS)
+    vectors = rng.normal(size=(USERS, DIM))
+    vectors[:, 0] += gender == "F"
+    vectors[:, 1] += 0.5 * (age == "25")
+    ids = np.arange(USERS) * 7 + 3
+    lines = [f"{i},{g},{a}" for i, g, a in zip(ids, gender, age, strict=True)]
+    (tmp_path / "people.csv").write_text("\n".join(["user_id,gender,age", *rng.permutation(lines)]) + "\n")
+    made = World(tmp_path, vectors, ids)
+    made.write("table", [0, 400, 1100, USERS])
+    return made

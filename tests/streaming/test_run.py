@@ -1,0 +1,279 @@
+"""Unlearning in files gives what unlearning in memory gives, however the table is cut and whoever runs it."""
+
+import json
+import warnings
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from attrcloak.auditing import SOUND
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.ids import Ids
+from attrcloak.data.people_files import read_people
+from attrcloak.data.vector_files import read_vectors
+from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
+from attrcloak.streaming import unlearn_files
+from attrcloak.unlearning import (
+    LEACE,
+    AttrCloakDD,
+    AttrCloakDF,
+    Barycentre,
+    Calibrated,
+    GaussianNoise,
+    MeanRemoval,
+    run,
+)
+
+KEY = b"k" * 32
+METHODS = [LEACE(), MeanRemoval(), Barycentre(), AttrCloakDF(space="moments", steps=20)]
+
+
+def in_memory(world, method, people: UserAttributes | None = None, dtype=np.float32, scoring="unknown"):
+    table = EmbeddingTable(Ids(world.ids), world.vectors.astype(dtype), scoring=scoring)
+    return run(method, table, read_people(world.folder / "people.csv") if people is None else people, key=KEY)
+
+
+def stream(world, method, output="out", length="auto", **changes):
+    options = {
+        "engine": "in-process",
+        "check": False,
+        "key": KEY,
+        **{k: changes.pop(k) for k in ("engine", "key", "workers") if k in changes},
+    }
+    return unlearn_files(world.sources(output, **changes), method, length=length, **options)
+
+
+def same(world, output, result, tolerance=0.0):
+    got = world.read(output)
+    assert len(got) == len(world.ids)
+    for id_, expected in zip(world.ids.tolist(), result.table.vectors, strict=True):
+        np.testing.assert_allclose(got[id_], expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_files_and_memory_agree(world, method):
+    released = stream(world, method)
+    expected = in_memory(world, method)
+    same(world, "out", expected, tolerance=1e-6)  # one unit in the last place of float32
+    np.testing.assert_allclose(released.eraser.matrices, expected.eraser.matrices, atol=1e-10)
+    np.testing.assert_allclose(released.eraser.offsets, expected.eraser.offsets, atol=1e-10)
+    manifest = released.manifest
+    assert manifest["relative_move"] == pytest.approx(expected.relative_move, abs=1e-6)
+    assert np.mean([leak.before for leak in released.leaks]) == pytest.approx(expected.objective_before, abs=1e-9)
+    assert np.mean([leak.after for leak in released.leaks]) == pytest.approx(expected.objective_after, abs=1e-5)
+    assert (manifest["users"], manifest["moved"]) == (len(world.ids), int(expected.moved.sum()))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
+@given(data=st.data())
+def test_the_cut_into_files_and_the_order_of_rows_make_no_difference(world, tmp_path_factory, data):
+    cuts = sorted(data.draw(st.sets(st.integers(1, 1499), max_size=6)))
+    order = np.random.default_rng(data.draw(st.integers(0, 99))).permutation(1500)
+    here = replace(world, folder=tmp_path_factory.mktemp("cut"))
+    (here.folder / "people.csv").write_text((world.folder / "people.csv").read_text())
+    here.write("table", [0, *cuts, 1500], order=order)
+    for method in (Calibrated(), AttrCloakDF(steps=15)):
+        expected = unlearn_once(world, method)
+        eraser = stream(here, method, output=f"out-{method.name}").eraser
+        np.testing.assert_allclose(eraser.matrices, expected.matrices, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(eraser.offsets, expected.offsets, rtol=0, atol=1e-10)
+
+
+def unlearn_once(world, method):
+    output = f"expected-{method.name}"
+    saved = world.folder / f"{output}.eraser"
+    if not saved.exists():
+        stream(world, method, output=output).eraser.save(saved)
+    from attrcloak.moments.eraser import Eraser
+
+    return Eraser.load(saved)
+
+
+@pytest.mark.parametrize("engine", ["pool", "ray", "spark"])
+def test_every_engine_writes_the_same_bytes(world, engine):
+    if engine in ("ray", "spark") and find_spec({"ray": "ray", "spark": "pyspark"}[engine]) is None:
+        pytest.skip(f"{engine} is not installed")
+    stream(world, Calibrated(), output="one")
+    with warnings.catch_warnings():
+        if engine != "pool":
+            warnings.simplefilter("ignore")
+        stream(world, Calibrated(), output="two", engine=engine, workers=2)
+    assert world.bytes_of("one") == world.bytes_of("two")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_types_come_out_as_they_came_in(world, dtype):
+    world.write("typed", [0, 700, 1500], dtype=dtype)
+    stream(world, MeanRemoval(), vectors="typed")
+    same(world, "out", in_memory(world, MeanRemoval(), dtype=dtype), tolerance=2e-3 if dtype == np.float16 else 1e-12)
+
+
+def test_only_those_who_ask_move_and_others_keep_their_bits(world):
+    asks = {"gender": world.ids[100:500], "age": world.ids[400:600]}
+    lines = [f"{i},{name}" for name, ids in asks.items() for i in ids]
+    (world.folder / "asks.csv").write_text("\n".join(["user_id,attribute", *lines]) + "\n")
+    stream(world, MeanRemoval(), requests="asks.csv")
+    people = read_people(world.folder / "people.csv").mark(asks)
+    expected = in_memory(world, MeanRemoval(), people)
+    same(world, "out", expected, tolerance=1e-6)
+    got = world.read("out")
+    for row in np.flatnonzero(~expected.moved):
+        np.testing.assert_array_equal(got[int(world.ids[row])], world.vectors[row].astype(np.float32))
+
+
+def test_one_length_is_a_pre_map(world):
+    method = Calibrated(match="mean", slices=0, own_per_dimension=0)
+    released = stream(world, method, length="unit")
+    assert released.manifest["scaling"] == "unit"
+    lengths = np.linalg.norm(world.vectors, axis=1)
+    assert released.manifest["common_length"] == pytest.approx(np.sqrt((lengths**2).mean()), rel=1e-6)
+    table = EmbeddingTable(Ids(world.ids), world.vectors.astype(np.float32), scoring="dot")
+    people = read_people(world.folder / "people.csv")
+    from attrcloak.release import apply_eraser
+
+    moved = apply_eraser(released.eraser, table, people)
+    same(world, "out", replace(in_memory(world, MeanRemoval()), table=moved), tolerance=1e-5)
+    # The class means of the table at one length are at chance: within a few standard errors of the common one.
+    cells = people.align(table.ids)["gender"]
+    means = [moved.vectors[cells.codes == k].mean(axis=0) for k in range(2)]
+    assert np.abs(means[0] - means[1]).max() < 6 * moved.vectors.std() / np.sqrt(600)
+
+
+def test_constant_columns_stay_to_the_bit(world):
+    world.vectors[:, 2] = 0.1
+    world.write("constant", [0, 1500])
+    stream(world, AttrCloakDF(steps=10), vectors="constant")
+    old, new = world.read("constant"), world.read("out")
+    assert all(new[id_][2] == old[id_][2] for id_ in old)
+    assert any(new[id_][0] != old[id_][0] for id_ in old)
+
+
+def test_frozen_columns_are_not_moved_and_the_rest_is_scaled_as_in_memory(world):
+    factors = world.vectors.astype(np.float32)
+    factors[:, -1] = 1
+    save_file({"user_factors": factors, "user_ids": world.ids}, world.folder / "bpr.safetensors")
+    people = read_people(world.folder / "people.csv", columns=["age"])
+    released = stream(
+        world, Calibrated(slices=0), vectors="bpr.safetensors", output="out.safetensors", columns=("age",)
+    )
+    new = load_file(world.folder / "out.safetensors")["user_factors"]
+    np.testing.assert_array_equal(new[:, -1], 1)
+    moved = new[:, :-1].astype(np.float64)
+    old = factors[:, :-1].astype(np.float64)
+    assert np.vdot(old, moved) / np.vdot(moved, moved) == pytest.approx(1.0, abs=1e-6)  # least squares: nothing to gain
+    from attrcloak.release import apply_eraser
+
+    applied = apply_eraser(released.eraser, read_vectors(world.folder / "bpr.safetensors"), people)
+    np.testing.assert_allclose(new, applied.vectors, atol=1e-6)
+    with pytest.raises(NotSupported, match="length='keep'"):
+        stream(world, Calibrated(length="unit"), vectors="bpr.safetensors", output="x.safetensors")
+
+
+def test_a_single_npy_file_becomes_a_file(world):
+    np.save(world.folder / "users.npy", world.vectors)
+    text = (world.folder / "people.csv").read_text().splitlines()
+    by_row = [text[0], *[f"{(int(line.split(',')[0]) - 3) // 7},{line.partition(',')[2]}" for line in text[1:]]]
+    (world.folder / "people.csv").write_text("\n".join(by_row) + "\n")
+    stream(world, LEACE(), vectors="users.npy", output="new.npy")
+    expected = run(LEACE(), read_vectors(world.folder / "users.npy"), read_people(world.folder / "people.csv"))
+    np.testing.assert_allclose(np.load(world.folder / "new.npy"), expected.table.vectors, atol=1e-12)
+
+
+def test_the_manifest_lies_beside_the_output_and_nothing_else_is_left(world):
+    released = stream(world, Calibrated(), key=None)
+    assert {path.name for path in world.folder.iterdir()} == {"table", "people.csv", "out", "out.manifest.json"}
+    manifest = json.loads((world.folder / "out.manifest.json").read_text())
+    assert manifest == released.manifest
+    import hashlib
+
+    for folder, files in (("table", manifest["inputs"]["vectors"]), ("out", manifest["outputs"])):
+        for name, file in files.items():
+            content = (world.folder / folder / name).read_bytes()
+            assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert len(manifest["key_commitment"]) == 64
+
+
+def test_a_fresh_key_is_a_fresh_draw_and_a_given_one_repeats(world):
+    for output, key in (("a", KEY), ("b", KEY), ("c", None), ("d", None)):
+        stream(world, Calibrated(), output=output, key=key)
+    assert world.bytes_of("a") == world.bytes_of("b")
+    assert world.bytes_of("c") != world.bytes_of("d")
+
+
+@pytest.mark.parametrize("method", [AttrCloakDD(), GaussianNoise()], ids=lambda method: method.name)
+def test_methods_that_need_rows_say_which_do_not(world, method):
+    with pytest.raises(NotSupported, match=r"attrcloak-df, calibrated, barycentre, leace, mean-removal"):
+        stream(world, method)
+    assert not (world.folder / "out.partial").exists()
+
+
+def test_bad_input_leaves_nothing_behind(world):
+    world.vectors[[450, 460, 470, 480], 0] = np.nan
+    world.write("bad", [0, 400, 1500])
+    with pytest.raises(InvalidInput) as error:
+        stream(world, LEACE(), vectors="bad")
+    assert "part-00400.parquet: 4 vectors hold NaN or infinity (rows 50, 60, 70, ...)" in str(error.value)
+    (world.folder / "nobody.csv").write_text("user_id,gender\n3,\n10,\n")
+    with pytest.raises(InvalidInput, match="nothing to unlearn"):
+        stream(world, LEACE(), people="nobody.csv")
+    with pytest.raises(UnreadableFile, match="no such file"):
+        stream(world, LEACE(), people="gone.csv")
+    assert {path.name for path in world.folder.iterdir()} == {"table", "bad", "people.csv", "nobody.csv"}
+
+
+def test_an_output_that_is_there_is_not_touched(world):
+    (world.folder / "out").mkdir()
+    with pytest.raises(InvalidInput, match="is there already"):
+        stream(world, LEACE())
+    with pytest.raises(InvalidInput, match="is an input, or lies inside"):
+        stream(world, LEACE(), output=str(world.folder / "table" / "new"))
+
+
+def test_the_sample_is_audited_and_the_leak_that_is_left_is_found(world, monkeypatch):
+    monkeypatch.setattr("attrcloak.parts.groups.MOST_SAMPLED", 1400)
+    quick = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99)
+    options = {"attackers": ("logistic",), "protocol": quick, "engine": "in-process"}
+    before = unlearn_files(world.sources("same"), AttrCloakDF(steps=1, learning_rate=1e-9), **options)
+    after = unlearn_files(world.sources("out"), Calibrated(), key=KEY, **options)
+    assert before.verdict is not None
+    assert after.verdict is not None
+    assert not before.verdict.protected
+    assert "logistic" in before.verdict.reasons[0]
+    assert after.verdict.protected, after.verdict.reasons
+    assert any("of 1500 users" in note for note in after.audit.notes)
+    assert not any(result.attacker == "moment-equation" for result in after.audit.results)
+    assert before.leaks[0].p_before == before.leaks[0].p_after == 0.01
+    assert after.leaks[0].p_after > 0.01
+
+
+def test_classes_that_were_made_equal_are_not_called_protected(world):
+    """On a sample the moment equations cannot be tried, so the moments themselves are looked at."""
+    quick = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99)
+    options = {"attackers": ("logistic",), "protocol": quick, "engine": "in-process"}
+    for method, what in ((MeanRemoval(), "means"), (Barycentre(min_users_per_dimension=0), "means and covariances")):
+        released = unlearn_files(world.sources(f"out-{method.name}"), method, **options)
+        assert released.verdict is not None
+        assert not released.verdict.protected
+        assert f"age: class {what} of all users agree more closely than by chance" in " ".join(released.verdict.reasons)
+        assert any("calibrated" in step for step in released.verdict.next_steps)
+    found = [
+        unlearn_files(world.sources(f"key-{n}"), Calibrated(), key=bytes([n]) * 32, check=False) for n in range(12)
+    ]
+    assert not any(leak.too_equal for released in found for leak in released.leaks)
+
+
+def test_layout_and_other_columns_are_kept(world):
+    stream(world, LEACE())
+    for path in sorted((world.folder / "table").iterdir()):
+        old, new = pq.read_table(path), pq.read_table(world.folder / "out" / path.name)
+        assert new.schema.equals(old.schema, check_metadata=True)
+        assert new.drop(["vectors"]).equals(old.drop(["vectors"]))
+        groups = [pq.ParquetFile(p).metadata.num_row_groups for p in (path, world.folder / "out" / path.name)]
+        assert groups[0] == groups[1] > 1
