@@ -20,6 +20,7 @@ from attrcloak.evaluation import UtilityReport, evaluate
 from attrcloak.pictures import histograms, projections
 from attrcloak.progress import Progress
 from attrcloak.recommenders import train
+from attrcloak.recommenders.protected import PROTECTED
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.release import Verdict, judge
 from attrcloak.unlearning import DEMONSTRATED, METHODS
@@ -185,6 +186,12 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     """The methods to run, "original" left out; an unknown name is an error that suggests the nearest known one."""
     chosen = tuple(dict.fromkeys(name for name in names if name != "original"))
     for name in chosen:
+        if name in PROTECTED:
+            raise InvalidSettings(
+                f"{name!r} protects while a recommender is trained, and this command changes vectors that are trained; "
+                "name it among the methods of a plan and run attrcloak compare PLAN, or attrcloak reproduce table4 "
+                f"--methods original,{name}"
+            )
         if name not in METHODS:
             raise InvalidSettings(not_among("there is no method", name, tuple(METHODS)))
     return chosen

@@ -1,7 +1,10 @@
 """Progress and tables for the terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +14,22 @@ from rich.table import Table
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.progress import Progress as Callback
 
+LINE_EVERY = 10.0
+"""Seconds between two lines of progress, and before the first, where there is no terminal to draw on."""
+
 
 @contextmanager
 def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
-    """A callback (stage, done, total) that draws one bar a stage on standard error; None when quiet."""
+    """A callback (stage, done, total) that shows progress on standard error; None when quiet.
+
+    One bar a stage on a terminal. Elsewhere, as in a log, a plain line every ``LINE_EVERY`` seconds.
+    """
     if quiet:
         yield None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield ProgressLines(lambda line: print(line, file=sys.stderr, flush=True))
         return
     columns = (
         SpinnerColumn(),
@@ -26,7 +39,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
@@ -37,6 +50,55 @@ def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
                 bars.remove_task(tasks.pop(stage))
 
         yield advance
+
+
+@dataclass
+class _Stage:
+    """Where a stage began and where it is."""
+
+    began: float
+    done_before: int
+    done: int
+    total: int
+
+    def text(self, name: str, now: float) -> str:
+        """Such as "training ncf 14/33, 2 min left"; without a count for what is done in one go."""
+        if self.total <= 1:
+            return name
+        counted = f"{name} {self.done}/{self.total}"
+        if self.done <= self.done_before:
+            return counted
+        left = (now - self.began) / (self.done - self.done_before) * (self.total - self.done)
+        return f"{counted}, {_duration(left)} left"
+
+
+class ProgressLines:
+    """Progress as lines of a log, each with the stages that are under way, the outermost first."""
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        """``write`` takes a line without its end; ``clock`` gives seconds."""
+        self._write = write
+        self._clock = clock
+        self._last = clock()
+        self._stages: dict[str, _Stage] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """See ``attrcloak.progress``."""
+        now = self._clock()
+        known = self._stages.setdefault(stage, _Stage(now, done, done, total))
+        known.done, known.total = done, total
+        if now - self._last >= LINE_EVERY:
+            parts = [under_way.text(name, now) for name, under_way in self._stages.items()]
+            self._write(f"{time.strftime('%H:%M:%S')} {'; '.join(parts)}")
+            self._last = now
+        if done >= total:
+            del self._stages[stage]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def show(table: Table) -> None:
