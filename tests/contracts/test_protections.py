@@ -123,6 +123,8 @@ def test_progress_counts_up(name: str, world: tuple[Split, UserAttributes]) -> N
     calls: list[tuple[str, int, int]] = []
     fit(name, "bpr-mf", *world, progress=lambda *call: calls.append(call))
     assert all(0 <= done <= total for _, done, total in calls)
+    last = {stage: (done, total) for stage, done, total in calls}
+    assert all(done == total for done, total in last.values())
     assert any("training bpr-mf" in stage for stage, _, _ in calls)
 
 

@@ -92,6 +92,18 @@ def test_a_log_gets_a_line_now_and_then_with_all_that_is_under_way():
     assert len(lines) == 3
 
 
+def test_a_stage_that_never_ended_is_over_when_one_around_it_goes_on():
+    now = [0.0]
+    lines: list[str] = []
+    say = ProgressLines(lines.append, lambda: now[0])
+    say("outer", 0, 3)
+    say("inner", 4, 9)
+    say("outer", 1, 3)
+    now[0] += LINE_EVERY
+    say("next", 1, 2)
+    assert lines[0][9:] == "outer 1/3, 20 s left; next 1/2"
+
+
 def test_a_short_run_says_nothing_in_a_log():
     lines: list[str] = []
     say = ProgressLines(lines.append, lambda: 1.0)

@@ -46,8 +46,8 @@ def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=max(total, 1))
             bars.update(tasks[stage], completed=done, total=max(total, 1))
-            if done >= total:
-                bars.remove_task(tasks.pop(stage))
+            for ended in _ended(tasks, stage, done >= total):
+                bars.remove_task(tasks.pop(ended))
 
         yield advance
 
@@ -87,12 +87,20 @@ class ProgressLines:
         now = self._clock()
         known = self._stages.setdefault(stage, _Stage(now, done, done, total))
         known.done, known.total = done, total
+        for inner in _ended(self._stages, stage, itself=False):
+            del self._stages[inner]
         if now - self._last >= LINE_EVERY:
             parts = [under_way.text(name, now) for name, under_way in self._stages.items()]
             self._write(f"{time.strftime('%H:%M:%S')} {'; '.join(parts)}")
             self._last = now
         if done >= total:
             del self._stages[stage]
+
+
+def _ended(stages: Mapping[str, Any], stage: str, itself: bool) -> list[str]:
+    """The stages that are over when one reports: those that began after it, and itself where it is done."""
+    names = list(stages)
+    return names[names.index(stage) + (0 if itself else 1) :]
 
 
 def _duration(seconds: float) -> str:

@@ -127,5 +127,7 @@ def _descend(
             continue
         stale += 1
         if stale >= PATIENCE:
+            if progress is not None:
+                progress("aggregating shards", EPOCHS, EPOCHS)
             break
     return best
