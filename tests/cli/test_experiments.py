@@ -35,7 +35,7 @@ def test_compare_leaves_tables_and_the_frontier(own, run):
     assert done.code == 0, done.err
     assert {path.name for path in Path("out").iterdir()} == {
         "cells", "models", "mine-sound.json", "mine.csv", "mine.tex", "mine.html", "mine-frontier.json",
-        "mine-frontier.html",
+        "mine-frontier.html", "mine-frontier-own-als.svg",
     }  # fmt: skip
     content = json.loads(Path("out/mine-sound.json").read_text())
     assert (content["protocol"], content["seeds"]) == ("sound", 2)

@@ -57,10 +57,16 @@ def test_blocks_have_methods_down_and_attributes_across(plan, measured):
 
 
 def test_the_json_says_protocol_and_seeds(plan, measured):
-    content = table_json(plan, rows_of(plan, measured, "paper"), "paper")
+    content = table_json(plan, rows_of(plan, measured, "paper"), "paper", measured)
     assert (content["protocol"], content["seeds"]) == ("paper", 2)
     needed = {"dataset", "backbone", "method", "attacker", "attribute", "metric", "value", "ci", "published"}
     assert all(needed <= set(row) for row in content["rows"])
+    settings = {(each["name"], each["setting"]): each["settings"] for each in content["settings"]}
+    assert settings["noise", "scale=2.0"] == {"scale": 2.0}
+    assert settings["als", ""]["factors"] == 8
+    assert settings["als", ""]["iterations"] != 5  # that is of the other protocol
+    assert content["data"] == {"planted": measured[0].cell.data}
+    assert content["versions"]["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize(

@@ -209,8 +209,15 @@ def _column(row: Row) -> str:
     return " ".join(part for part in (row.attribute, row.metric.replace("_", " ")) if part)
 
 
-def table_json(plan: Plan, rows: Sequence[Row], protocol: str) -> dict[str, Any]:
-    """The content of a table's JSON file."""
+def table_json(plan: Plan, rows: Sequence[Row], protocol: str, measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """The content of a table's JSON file: the rows, and what they were measured with."""
+    of_protocol = [m for m in measurements if m.cell.protocol == protocol]
+    variants = {
+        (variant.name, variant.label, m.cell.dataset): variant.resolved()
+        for m in of_protocol
+        for variant in (m.cell.backbone, m.cell.method)
+        if variant.name != "original"
+    }
     return {
         "schema": SCHEMA,
         "title": plan.title,
@@ -219,4 +226,19 @@ def table_json(plan: Plan, rows: Sequence[Row], protocol: str) -> dict[str, Any]
         "seeds": plan.seeds,
         "interval": "Student's t over seeds; over users with one seed",
         "rows": [row.to_json() for row in rows],
+        "settings": [
+            {"dataset": dataset, "name": name, "setting": label, "settings": settings}
+            for (name, label, dataset), settings in variants.items()
+        ],
+        "data": {m.cell.dataset: m.cell.data for m in of_protocol},
+        "versions": versions_of(of_protocol),
     }
+
+
+def versions_of(measurements: Iterable[Measurement]) -> dict[str, str]:
+    """The versions of Python and libraries the cells were measured with; all of them, where cells differ."""
+    found: dict[str, set[str]] = {}
+    for measurement in measurements:
+        for name, version in measurement.details["versions"].items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
