@@ -31,6 +31,10 @@ def test_every_setting_has_its_rows_and_controls_stand_once(plan, measured):
     majority = next(r for r in controls if r.attacker == "majority")
     proportional = next(r for r in controls if r.attacker == "proportional")
     assert 0.5 <= proportional.value <= majority.value < 1
+    shares = {m.cell.seed: m.attacks[0]["majority"] for m in measured if m.cell.protocol == "paper"}
+    assert majority.value == pytest.approx(np.mean(list(shares.values())))
+    alone = [m for m in measured if m.cell.seed == 0]
+    assert all(r.ci[0] <= r.value <= r.ci[1] for r in rows_of(plan, alone, "paper") if r.attacker)
 
 
 def test_seconds_are_of_the_method_and_a_share_of_training(plan, measured):

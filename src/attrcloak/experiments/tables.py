@@ -31,7 +31,8 @@ class Row:
         value: mean over the seeds.
         ci: 95 % interval. With two seeds or more, Student's over seeds: recommender, key, validation items and the
             attackers' splits drawn anew, the users and their test items the same. With one seed, over users; None for
-            a single time, a control or a relabelled attack.
+            a single time or a relabelled attack. "majority" and "proportional" are exact for the users attacked with a
+            seed: with one, both ends are the value.
         seeds: number of seeds.
         published: the paper's number, None where it prints none.
     """
@@ -138,10 +139,16 @@ def _attacks(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterato
                 single = (of_seeds[0]["ci"][0], of_seeds[0]["ci"][1])
             yield name, attribute, metric, [e[metric] for e in of_seeds], single
     if found[0].cell.method.name == "original" and protocol == "paper":
-        controls = {e["attribute"]: e for e in found[0].attacks}
-        for attribute, entry in controls.items():
-            yield "majority", attribute, "accuracy", [entry["majority"]], None
-            yield "proportional", attribute, "accuracy", [entry["sum_of_squares"]], None
+        yield from _controls(found)
+
+
+def _controls(found: Sequence[Measurement]) -> Iterator[_Number]:
+    """Plain accuracy of always naming the largest class, and of guessing by the shares of the classes."""
+    of_seeds = [{entry["attribute"]: entry for entry in m.attacks} for m in found]
+    for attribute in of_seeds[0]:
+        for control, share in (("majority", "majority"), ("proportional", "sum_of_squares")):
+            values = [of_seed[attribute][share] for of_seed in of_seeds]
+            yield control, attribute, "accuracy", values, (values[0], values[0])
 
 
 def _binomial(entry: Mapping[str, Any]) -> tuple[float, float]:
