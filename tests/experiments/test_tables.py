@@ -1,12 +1,14 @@
 """Means, intervals and the published numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t
 
 from attrcloak.experiments import rows_of
 from attrcloak.experiments.published import published
-from attrcloak.experiments.tables import blocks, interval, table_json
+from attrcloak.experiments.tables import blocks, diverged, interval, table_json
 
 
 def test_a_row_is_the_mean_over_seeds_with_students_interval(plan, measured):
@@ -103,3 +105,13 @@ def test_the_interval_of_two_redraws_is_wide():
     low, high = interval([0.5, 0.6])
     assert low == pytest.approx(0.55 - 12.706 * 0.05, rel=1e-3)
     assert high == pytest.approx(0.55 + 12.706 * 0.05, rel=1e-3)
+
+
+def test_a_cell_that_diverged_is_said(plan, measured):
+    assert diverged(measured) == []
+    broken = next(m for m in measured if m.cell.method.name == "leace" and m.cell.protocol == "paper")
+    details = {**broken.details, "unlearning": {**broken.details["unlearning"], "stopped": "diverged", "steps": 4}}
+    all_of_them = [replace(m, details=details) if m is broken else m for m in measured]
+    (note,) = table_json(plan, [], "paper", all_of_them)["notes"]
+    assert note == f"planted, leace on als, paper, seed {broken.cell.seed}: diverged after 4 steps"
+    assert table_json(plan, [], "sound", all_of_them)["notes"] == []

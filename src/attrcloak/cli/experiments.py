@@ -81,6 +81,7 @@ def compare(
 def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing: bool, curves: bool) -> None:
     from attrcloak.data.datasets import load
     from attrcloak.experiments import frontier, rows_of, run
+    from attrcloak.experiments.tables import diverged
     from attrcloak.reporting.experiment import (
         frontier_table,
         terminal_tables,
@@ -111,6 +112,8 @@ def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing
     rows = {protocol: rows_of(plan, measurements, protocol) for protocol in plan.protocols}
     for table in terminal_tables(rows):
         show(table)
+    for line in diverged(measurements):
+        files.note(f"{line}; its numbers are of the vectors that leaked least before")
     written = write_tables(plan, name, measurements, rows, out)
     if curves:
         found = frontier(measurements)

@@ -237,9 +237,19 @@ def table_json(plan: Plan, rows: Sequence[Row], protocol: str, measurements: Seq
             {"dataset": dataset, "name": name, "setting": label, "settings": settings}
             for (name, label, dataset), settings in variants.items()
         ],
+        "notes": diverged(of_protocol),
         "data": {m.cell.dataset: m.cell.data for m in of_protocol},
         "versions": versions_of(of_protocol),
     }
+
+
+def diverged(measurements: Iterable[Measurement]) -> list[str]:
+    """One line for every cell whose method blew up: its numbers are of what was least bad before, not of the method."""
+    return [
+        f"{m.cell.dataset}, {m.cell.title}: diverged after {m.details['unlearning']['steps']} steps"
+        for m in measurements
+        if m.details["unlearning"].get("stopped") == "diverged"
+    ]
 
 
 def versions_of(measurements: Iterable[Measurement]) -> dict[str, str]:

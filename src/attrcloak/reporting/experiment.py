@@ -14,7 +14,7 @@ from attrcloak.experiments.cells import Measurement
 from attrcloak.experiments.frontier import SCHEMA as FRONTIER_SCHEMA
 from attrcloak.experiments.frontier import Curve
 from attrcloak.experiments.plan import Plan
-from attrcloak.experiments.tables import Row, blocks, table_json, versions_of
+from attrcloak.experiments.tables import Row, blocks, diverged, table_json, versions_of
 from attrcloak.json_text import write_json
 from attrcloak.reporting import experiment_figures, figures
 from attrcloak.reporting.html import template
@@ -206,6 +206,7 @@ def _page(
         agreement=drawn.agreement,
         sweeps=drawn.sweeps,
         shapes=drawn.shapes,
+        notes=diverged(measurements),
         versions=versions_of(measurements),
     )
 
