@@ -8,7 +8,7 @@ import numpy as np
 
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.errors import InvalidInput
-from attrcloak.experiments.cells import Measurement
+from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.tables import interval
 from attrcloak.release import MARGIN
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from attrcloak.attackers import RandomAttacker
 from attrcloak.evaluation import METRICS as UTILITY_METRICS
-from attrcloak.experiments.cells import Measurement
+from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.plan import ATTACK_METRICS, Plan
 from attrcloak.experiments.published import published
 

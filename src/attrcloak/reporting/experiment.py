@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
-from attrcloak.experiments.cells import Measurement
 from attrcloak.experiments.frontier import SCHEMA as FRONTIER_SCHEMA
 from attrcloak.experiments.frontier import Curve
+from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.plan import Plan
 from attrcloak.experiments.tables import Row, blocks, diverged, table_json, versions_of
 from attrcloak.json_text import write_json
@@ -116,7 +116,7 @@ def number(row: Row | None) -> str:
         return "–"
     digits = 1 if row.metric == "seconds" else 3
     text = f"{row.value:.{digits}f}"
-    if row.ci is not None:
+    if row.ci is not None and row.ci[0] < row.ci[1]:
         text += f" ±{(row.ci[1] - row.ci[0]) / 2:.{digits}f}"
     return text + ("" if row.published is None else f" ({row.published:.{digits}f})")
 

@@ -15,6 +15,7 @@ from attrcloak.data.interactions import NO_ITEM, Interactions, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
 from attrcloak.progress import Progress
 from attrcloak.recommenders import train
+from attrcloak.recommenders.protected.balanced_shards import balanced_assignment, centres, squared_distances
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.recommenders.validation import validation_ndcg
 
@@ -153,7 +154,7 @@ class RecEraser:
         users = whole.users.vectors.astype(np.float64)
         if self.partition == "user":
             active = np.unique(interactions.user_rows)
-            distances = _squared_distances(users[active], self._centres(users[active], seed))
+            distances = squared_distances(users[active], self._centres(users[active], seed))
             shard = np.zeros(len(users), dtype=np.int64)
             shard[active] = balanced_assignment(distances, self._capacity(len(active)))
             return shard[interactions.user_rows]
@@ -162,11 +163,11 @@ class RecEraser:
         if len(sample) > _SAMPLE:
             sample = np.random.default_rng(seed).choice(sample, size=_SAMPLE, replace=False)
         points = np.hstack((users[interactions.user_rows[sample]], items[interactions.item_rows[sample]]))
-        centres = self._centres(points, seed)
+        middles = self._centres(points, seed)
         width = users.shape[1]
         of_users, of_items = (
-            _squared_distances(users, centres[:, :width]),
-            _squared_distances(items, centres[:, width:]),
+            squared_distances(users, middles[:, :width]),
+            squared_distances(items, middles[:, width:]),
         )
         distances = of_users[interactions.user_rows] + of_items[interactions.item_rows]
         return balanced_assignment(distances, self._capacity(len(interactions)))
@@ -175,17 +176,11 @@ class RecEraser:
         return int(np.ceil(self.cap * points / self.shards))
 
     def _centres(self, points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-        from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits
-
         if len(points) < self.shards:
             raise InvalidSettings(
                 f"shards is {self.shards} for {len(points)} {self.partition}s; use at most that many shards"
             )
-        # One thread: sums in another order give other last digits, and so perhaps another partition.
-        with threadpool_limits(limits=1):
-            fitted = KMeans(n_clusters=self.shards, n_init=1, random_state=seed).fit(points)
-        return np.asarray(fitted.cluster_centers_, dtype=np.float64)
+        return centres(points, self.shards, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,45 +328,6 @@ class ShardedModel:
             seconds=self.seconds + time.perf_counter() - began,
             history=() if reached is None else (reached,),
         )
-
-
-def balanced_assignment(distances: NDArray[np.float64], capacity: int) -> NDArray[np.int64]:
-    """Give each point to a centre, no centre more than ``capacity`` points.
-
-    The result is that of going through all pairs of point and centre from the nearest on and taking a pair whenever the
-    point is free and the centre not full (Chen et al., WWW 2022, algorithm 1). As both sides rank pairs by the same
-    distance, deferred acceptance ends there too, and does it with whole columns at a time.
-
-    Args:
-        distances: (n, k) from each point to each centre.
-        capacity: at least n / k.
-
-    Returns:
-        (n,) centre of each point.
-    """
-    n, k = distances.shape
-    if capacity * k < n:
-        raise InvalidSettings(f"{k} centres with room for {capacity} do not hold {n} points")
-    preference = np.argsort(distances, axis=1, kind="stable")
-    tried = np.zeros(n, dtype=np.int64)
-    centre = np.full(n, -1, dtype=np.int64)
-    free = np.arange(n)
-    while len(free):
-        asked = preference[free, tried[free]]
-        tried[free] += 1
-        centre[free] = asked
-        for full in np.unique(asked).tolist():
-            held = np.flatnonzero(centre == full)
-            if len(held) > capacity:
-                order = np.argsort(distances[held, full], kind="stable")
-                centre[held[order[capacity:]]] = -1
-        free = np.flatnonzero(centre == -1)
-    return centre
-
-
-def _squared_distances(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
-    return np.asarray(squares - 2 * points @ centres.T, dtype=np.float64)
 
 
 def _named(place: str, progress: Progress) -> Progress:
