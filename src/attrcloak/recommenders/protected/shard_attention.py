@@ -46,13 +46,8 @@ class ShardAttention(nn.Module):
         """
         known = (vectors != 0).any(dim=2)
         shard, row = known.nonzero(as_tuple=True)
-        of_shards = vectors[shard, row].split(known.sum(dim=1).tolist())
-        moved = torch.cat(
-            [
-                own @ to_common + offset
-                for own, to_common, offset in zip(of_shards, self.maps, self.offsets, strict=True)
-            ]
-        )
+        of_shards = zip(vectors, known, self.maps, self.offsets, strict=True)
+        moved = torch.cat([own[knows] @ to_common + offset for own, knows, to_common, offset in of_shards])
         scores = moved.new_full(known.shape, -1e9)
         scores[shard, row] = torch.relu(self.hidden[side](moved)) @ self.heads[side]
         weights = torch.softmax(scores, dim=0)[shard, row]
