@@ -92,8 +92,8 @@ def _frontier(content: dict[str, Any]) -> list[str]:
     for curve in content["curves"]:
         title = f"### {content['title']}: {curve['dataset']}, {curve['backbone']}, {content['seeds']} seed(s)"
         head = [
-            "| method | setting | leakage | of | NDCG@10 kept | on the front | area of the method |",
-            "|---|---|---|---|---|---|---|",
+            "| method | setting | leakage | to | to classifiers | NDCG@10 kept | on the front | area of the method |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         lines = []
         for point in sorted(curve["points"], key=lambda point: float(point["leakage"])):
@@ -102,8 +102,8 @@ def _frontier(content: dict[str, Any]) -> list[str]:
                 kept += f" ±{(point['utility_ci'][1] - point['utility_ci'][0]) / 2:.3f}"
             front, area = "yes" if point["best"] else "", curve["area"][point["method"]]
             lines.append(
-                f"| {point['method']} | {point['setting']} | {point['leakage']:.3f} | {point['strongest']} | {kept} "
-                f"| {front} | {area:.3f} |"
+                f"| {point['method']} | {point['setting']} | {point['leakage']:.3f} | {point['strongest']} "
+                f"| {point['leakage_to_classifiers']:.3f} | {kept} | {front} | {area:.3f} |"
             )
         parts.append("\n".join([title, "", *head, *lines]))
     return parts

@@ -95,7 +95,7 @@ def frontier_table(curve: Curve) -> Table:
     table = Table(title=f"{curve.dataset}, {curve.backbone}: privacy against utility", title_justify="left")
     for heading in ("method", "setting", "strongest attacker"):
         table.add_column(heading)
-    for heading in ("leakage", "NDCG@10 kept", "front", "area"):
+    for heading in ("leakage", "to classifiers", "NDCG@10 kept", "front", "area"):
         table.add_column(heading, justify="right")
     for point in sorted(curve.points, key=lambda point: point.leakage):
         table.add_row(
@@ -103,6 +103,7 @@ def frontier_table(curve: Curve) -> Table:
             point.setting,
             point.strongest,
             f"{point.leakage:.3f}",
+            f"{point.leakage_to_classifiers:.3f}",
             f"{point.utility:.3f}",
             "*" if point.best else "",
             f"{curve.area[point.method]:.3f}",
