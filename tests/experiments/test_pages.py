@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 from attrcloak.experiments import frontier, rows_of
 from attrcloak.experiments.tables import Row
+from attrcloak.reporting import experiment_figures
 from attrcloak.reporting.experiment import frontier_table, number, terminal_tables, write_frontier, write_tables
 
 BOTH = ("paper", "sound")
@@ -68,3 +69,8 @@ def test_a_number_carries_its_interval_and_the_published_one():
     )  # fmt: skip
     assert number(row) == "0.500 ±0.100 (0.700)"
     assert number(None) == "–"
+
+
+def test_no_two_methods_of_the_frontier_look_alike():
+    looks = [tuple(sorted(experiment_figures._look(position).items())) for position in range(16)]
+    assert len(set(looks)) == 16

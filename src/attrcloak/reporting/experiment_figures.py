@@ -1,6 +1,7 @@
 """The figures of an experiment's page: ours against the published numbers, curves over a setting, the frontier."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -100,15 +101,16 @@ def frontier_figure(curve: Curve) -> str:
     figure, (axis,) = grid(1, 1, 4.0)
     axis.axvspan(-0.01, MARGIN, color=FAINT, alpha=0.45, lw=0)
     axis.axhline(1.0, color=INK, lw=0.9, ls=(0, (4, 2)))
-    for position, method in enumerate(dict.fromkeys(point.method for point in curve.points)):
-        line = sorted((p for p in curve.points if p.method == method), key=lambda p: p.leakage)
-        colour = INK if method == "original" else COLOURS[position % len(COLOURS)]
+    others = [name for name in dict.fromkeys(point.method for point in curve.points) if name != "original"]
+    for method in ("original", *others):
+        # In the order of the plan: a curve follows its setting, wherever that leads.
+        line = [point for point in curve.points if point.method == method]
+        look = {"color": INK, "marker": "o", "mec": "white"} if method == "original" else _look(others.index(method))
         x, y = np.array([p.leakage for p in line]), np.array([p.utility for p in line])
-        marker = MARKERS[position % len(MARKERS)]
-        axis.plot(x, y, "-", marker=marker, ms=5, lw=1.1, color=colour, mec="white", mew=0.4, label=method)
+        axis.plot(x, y, **{"ls": "-", "ms": 5.5, "lw": 1.1, "mew": 0.5, "label": method, **look})
         for point in line:
             if point.utility_ci is not None:
-                axis.plot([point.leakage] * 2, point.utility_ci, color=colour, lw=0.8, alpha=0.6)
+                axis.plot([point.leakage] * 2, point.utility_ci, color=look["color"], lw=0.8, alpha=0.6)
     front = [point for point in curve.points if point.best]
     axis.plot([p.leakage for p in front], [p.utility for p in front], "o", ms=10, mfc="none", mec=INK, lw=0, mew=0.9)
     axis.set_xlim(left=-0.01)
@@ -118,3 +120,10 @@ def frontier_figure(curve: Curve) -> str:
     title(axis, f"{curve.dataset}, {curve.backbone}")
     legend_below(figure, 5, *axis.get_legend_handles_labels())
     return svg(figure, f"leakage against utility on {curve.dataset} with {curve.backbone}")
+
+
+def _look(position: int) -> dict[str, Any]:
+    """Colour and marker of a method; past the last colour hollow markers and dashes, so that no two look alike."""
+    colour, again = COLOURS[position % len(COLOURS)], position >= len(COLOURS)
+    look: dict[str, Any] = {"color": colour, "marker": MARKERS[(position + 3 * again) % len(MARKERS)]}
+    return look | ({"mfc": "white", "mec": colour, "mew": 1.0, "ls": "--"} if again else {"mec": "white"})
