@@ -1,5 +1,7 @@
 """Who beats whom in privacy and utility."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,3 +74,15 @@ def test_the_original_leaks_most_and_keeps_everything(measured):
 def test_without_the_original_there_is_nothing_to_take_a_share_of(measured):
     with pytest.raises(InvalidInput, match="the original was not measured"):
         frontier([m for m in measured if m.cell.method.name != "original"])
+
+
+def test_what_only_the_moment_equations_read_does_not_count_as_read_by_classifiers(measured):
+    def told(measurement):
+        entry = {**measurement.attacks[0], "attacker": "moment-equation", "known": 0.33, "balanced_accuracy": 0.97}
+        return replace(measurement, attacks=(*measurement.attacks, {**entry, "adaptive_balanced_accuracy": 0.97}))
+
+    (before,), (after,) = frontier(measured), frontier([told(m) for m in measured])
+    for one, other in zip(before.points, after.points, strict=True):
+        assert other.leakage == pytest.approx(0.47)
+        assert other.strongest == "moment-equation on group"
+        assert other.leakage_to_classifiers == one.leakage_to_classifiers

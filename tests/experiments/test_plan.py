@@ -19,6 +19,9 @@ def test_every_table_of_the_paper_has_a_plan_and_a_short_version(name):
     quick = plan.quickened()
     assert (quick.seeds, quick.protocols, quick.quick) == (1, ("paper",), {})
     assert quick.variants_of(quick.methods, "paper", "ml-100k")
+    # A short run of the other protocol is as short.
+    short, long = ([v.settings for v in quick.variants_of(quick.backbones, p, "ml-100k")] for p in ("sound", "paper"))
+    assert short == long
 
 
 def test_tables_that_share_cells_have_the_same_settings():
