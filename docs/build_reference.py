@@ -61,21 +61,54 @@ def methods() -> str:
 
 
 def reproduction() -> str:
-    """Every table under docs/reproduction, methods down and attributes across, published numbers in brackets."""
+    """Every file under docs/reproduction: tables with published numbers in brackets, frontiers, figures."""
+    folder = REFERENCE.parent / "reproduction"
+    parts = []
+    for path in sorted(folder.glob("*/*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts += _frontier(content) if "curves" in content else _table(content)
+        for figure in sorted(path.parent.glob(f"{path.stem}*.svg")):
+            parts.append(f"![{content['title']}]({figure.relative_to(REFERENCE.parent).as_posix()})")
+    return "\n\n".join(parts)
+
+
+def _table(content: dict[str, Any]) -> list[str]:
+    """One part a block: methods down, attributes and metrics across."""
     from attrcloak.experiments import Row
     from attrcloak.experiments.tables import blocks
     from attrcloak.reporting.experiment import number
 
+    rows = [Row(**{**row, "ci": row["ci"] and tuple(row["ci"])}) for row in content["rows"]]
     parts = []
-    for path in sorted((REFERENCE.parent / "reproduction").glob("*/*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows = [Row(**{**row, "ci": row["ci"] and tuple(row["ci"])}) for row in content["rows"]]
-        for block in blocks([row for row in rows if "% known" not in row.attacker]):
-            title = f"### {content['title']}: {block.heading}, `{content['protocol']}`, {content['seeds']} seed(s)"
-            head = ["| method | " + " | ".join(block.columns) + " |", "|---|" + "---|" * len(block.columns)]
-            lines = [f"| {line} | " + " | ".join(map(number, cells)) + " |" for line, cells in block.lines.items()]
-            parts.append("\n".join([title, "", *head, *lines]))
-    return "\n\n".join(parts)
+    for block in blocks([row for row in rows if "% known" not in row.attacker]):
+        title = f"### {content['title']}: {block.heading}, `{content['protocol']}`, {content['seeds']} seed(s)"
+        head = ["| method | " + " | ".join(block.columns) + " |", "|---|" + "---|" * len(block.columns)]
+        lines = [f"| {line} | " + " | ".join(map(number, cells)) + " |" for line, cells in block.lines.items()]
+        parts.append("\n".join([title, "", *head, *lines]))
+    return parts
+
+
+def _frontier(content: dict[str, Any]) -> list[str]:
+    """One part a curve: every method and setting, least leakage first."""
+    parts = []
+    for curve in content["curves"]:
+        title = f"### {content['title']}: {curve['dataset']}, {curve['backbone']}, {content['seeds']} seed(s)"
+        head = [
+            "| method | setting | leakage | to | to classifiers | NDCG@10 kept | on the front | area of the method |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        lines = []
+        for point in sorted(curve["points"], key=lambda point: float(point["leakage"])):
+            kept = f"{point['utility']:.3f}"
+            if point["utility_ci"]:
+                kept += f" ±{(point['utility_ci'][1] - point['utility_ci'][0]) / 2:.3f}"
+            front, area = "yes" if point["best"] else "", curve["area"][point["method"]]
+            lines.append(
+                f"| {point['method']} | {point['setting']} | {point['leakage']:.3f} | {point['strongest']} "
+                f"| {point['leakage_to_classifiers']:.3f} | {kept} | {front} | {area:.3f} |"
+            )
+        parts.append("\n".join([title, "", *head, *lines]))
+    return parts
 
 
 PAGES: dict[str, Callable[[], str]] = {

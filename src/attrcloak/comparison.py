@@ -20,6 +20,7 @@ from attrcloak.evaluation import UtilityReport, evaluate
 from attrcloak.pictures import histograms, projections
 from attrcloak.progress import Progress
 from attrcloak.recommenders import train
+from attrcloak.recommenders.protected import PROTECTED
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.release import Verdict, judge
 from attrcloak.unlearning import DEMONSTRATED, METHODS
@@ -140,33 +141,19 @@ def compare(
     if attributes is not None:
         people = people.select(attributes)
     recommender = train(model, split, seed=seed, progress=progress)
-    measured: dict[str, Measured] = {}
+    bench = _Bench(recommender, split, people, attackers, surfaces, seed, progress)
+    say("comparing", 0, len(chosen) + 1)
+    original = bench.measure(None, None, protocol)
+    measured = {"original": original}
     loss = recommender.loss(split.train)
-    for position, name in enumerate(("original", *chosen)):
-        say(f"measuring {name}", position, len(chosen) + 1)
-        result = None
-        if name != "original":
-            method: MomentMethod | RowMethod = METHODS[name]()
-            result = run(method, recommender.users, people, seed=seed, recommendation=loss, progress=progress)
-        first = measured.get("original")
-        chosen_protocol = replace(protocol, seeds=1) if name in CONTROLS else protocol
-        measured[name] = _measure(
-            recommender, split, people, result, first, chosen_protocol, attackers, surfaces, seed, progress
-        )
-    say("measured", len(chosen) + 1, len(chosen) + 1)
+    for done, name in enumerate(chosen, 1):
+        say("comparing", done, len(chosen) + 1)
+        method: MomentMethod | RowMethod = METHODS[name]()
+        result = run(method, recommender.users, people, seed=seed, recommendation=loss, progress=progress)
+        measured[name] = bench.measure(result, original, replace(protocol, seeds=1) if name in CONTROLS else protocol)
+    say("comparing", len(chosen) + 1, len(chosen) + 1)
     return ComparisonReport(
-        dataset={
-            "name": dataset.name,
-            "users": len(dataset.interactions.users),
-            "items": len(dataset.interactions.items),
-            "interactions": len(dataset.interactions),
-            "licence": dataset.licence,
-            "source": dataset.origin,
-            "classes": {
-                name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True))
-                for name in people.names
-            },
-        },
+        dataset=_described(dataset, people),
         model={
             "name": recommender.name,
             "served": recommender.users.represents,
@@ -181,10 +168,30 @@ def compare(
     )
 
 
+def _described(dataset: Dataset, people: UserAttributes) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "users": len(dataset.interactions.users),
+        "items": len(dataset.interactions.items),
+        "interactions": len(dataset.interactions),
+        "licence": dataset.licence,
+        "source": dataset.origin,
+        "classes": {
+            name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True)) for name in people.names
+        },
+    }
+
+
 def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     """The methods to run, "original" left out; an unknown name is an error that suggests the nearest known one."""
     chosen = tuple(dict.fromkeys(name for name in names if name != "original"))
     for name in chosen:
+        if name in PROTECTED:
+            raise InvalidSettings(
+                f"{name!r} protects while a recommender is trained, and this command changes vectors that are trained; "
+                "name it among the methods of a plan and run attrcloak compare PLAN, or attrcloak reproduce table4 "
+                f"--methods original,{name}"
+            )
         if name not in METHODS:
             raise InvalidSettings(not_among("there is no method", name, tuple(METHODS)))
     return chosen
@@ -201,43 +208,73 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _measure(
-    recommender: Recommender,
-    split: Split,
-    people: UserAttributes,
-    result: UnlearningResult | None,
-    original: Measured | None,
-    protocol: Protocol,
-    attackers: Sequence[str] | None,
-    surfaces: bool,
-    seed: int,
-    progress: Progress | None,
-) -> Measured:
-    table = recommender.users if result is None else result.table
-    report = audit(table, people, protocol=protocol, attackers=attackers, seed=seed, progress=progress)
-    if surfaces:
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """What every method of a comparison is measured with."""
+
+    recommender: Recommender
+    split: Split
+    people: UserAttributes
+    attackers: Sequence[str] | None
+    surfaces: bool
+    seed: int
+    progress: Progress | None
+
+    def measure(self, result: UnlearningResult | None, original: Measured | None, protocol: Protocol) -> Measured:
+        """Attack and evaluate one method's table.
+
+        Args:
+            result: of the method; None for the original.
+            original: its measurement; None when it is what is measured.
+            protocol: of the attacks on the vectors.
+        """
+        table = self.recommender.users if result is None else result.table
+        report = audit(
+            table,
+            self.people,
+            protocol=protocol,
+            attackers=self.attackers,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        if self.surfaces:
+            report = self._with_other_surfaces(report, table, is_original=result is None, protocol=protocol)
+        utility = evaluate(
+            lambda rows: self.recommender.score(table.vectors[rows]), self.split, people=self.people, seed=self.seed
+        )
+        before = None if original is None else original.pictures["histograms"]
+        return Measured(
+            audit=report,
+            utility=utility,
+            paired_ratio=utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0),
+            verdict=judge(report, self.people.names, method=None if result is None else result.method),
+            result=result,
+            pictures={
+                "projection": projections(table, self.people),
+                "histograms": histograms(table, self.people, before),
+            },
+        )
+
+    def _with_other_surfaces(
+        self, report: AuditReport, table: EmbeddingTable, *, is_original: bool, protocol: Protocol
+    ) -> AuditReport:
+        """The report and the attacks on old and new vectors, lists and, for the original, raw history."""
         beside = audit(
             table,
-            people,
+            self.people,
             protocol=replace(protocol, seeds=1, equations_known=()),
             attackers=SURFACE_ATTACKERS,
-            original=None if result is None else recommender.users,
-            lists=top_lists(recommender, table, split),
-            history=split.train.matrix if result is None else None,
-            seed=seed,
-            progress=progress,
+            original=None if is_original else self.recommender.users,
+            lists=top_lists(self.recommender, table, self.split),
+            history=self.split.train.matrix if is_original else None,
+            seed=self.seed,
+            progress=self.progress,
         )
-        report = replace(
+        return replace(
             report,
             results=report.results + tuple(r for r in beside.results if r.surface != "vectors"),
             notes=(*report.notes, f"surfaces other than vectors: {', '.join(SURFACE_ATTACKERS)}, one seed"),
         )
-    utility = evaluate(lambda rows: recommender.score(table.vectors[rows]), split, people=people, seed=seed)
-    ratio = utility.paired_ratio(original.utility) if original is not None else (1.0, 1.0, 1.0)
-    before = None if original is None else original.pictures["histograms"]
-    pictures = {"projection": projections(table, people), "histograms": histograms(table, people, before)}
-    verdict = judge(report, people.names, method=None if result is None else result.method)
-    return Measured(report, utility, ratio, verdict, result, pictures)
 
 
 def top_lists(recommender: Recommender, table: EmbeddingTable, split: Split) -> "dict[str, csr_array]":

@@ -35,7 +35,7 @@ def test_compare_leaves_tables_and_the_frontier(own, run):
     assert done.code == 0, done.err
     assert {path.name for path in Path("out").iterdir()} == {
         "cells", "models", "mine-sound.json", "mine.csv", "mine.tex", "mine.html", "mine-frontier.json",
-        "mine-frontier.html",
+        "mine-frontier.html", "mine-frontier-own-als.svg",
     }  # fmt: skip
     content = json.loads(Path("out/mine-sound.json").read_text())
     assert (content["protocol"], content["seeds"]) == ("sound", 2)
@@ -101,3 +101,10 @@ def test_a_data_set_without_attributes_is_an_error_before_anything_is_trained(ow
         assert done.code == 1
         assert "says nothing of its users" in done.err
         assert not Path("out").exists()
+
+
+def test_a_picture_without_the_original_is_refused_before_any_work(own, run):
+    done = run("compare", "mine.toml", "--data-dir", own, "--out", "out", "--methods", "leace")
+    assert done.code == 1
+    assert "name original among the methods" in done.err
+    assert not Path("out").exists()

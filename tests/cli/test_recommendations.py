@@ -142,3 +142,19 @@ def test_demo_on_movielens(shared_data, tmp_path, run):
     leak = {r["attribute"]: r["leakage"] for r in content["audits"]["original"]["results"] if r["surface"] == "vectors"}
     assert leak["gender"] > 0.05
     assert "MovieLens" in done.err
+
+
+def test_training_on_data_that_says_nothing_of_its_users_says_so(folder, run):
+    pq.write_table(pa.table({"user_id": np.arange(150)}), folder / "users.parquet")
+    done = run("train", "--dataset", "own", "--data-dir", folder, "--out", "model")
+    assert done.code == 0, done.err
+    assert "says nothing of its users" in done.err
+    assert Path("model/people.csv").read_text().splitlines()[0] == "user_id"
+
+
+def test_a_protection_during_training_is_sent_to_where_it_runs(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("demo", "--methods", "rap")
+    assert done.code == 1
+    assert "attrcloak compare PLAN" in done.err
+    assert "did you mean" not in done.err

@@ -356,6 +356,7 @@ def test_progress_is_reported_in_order_or_not_at_all(name):
     unlearned(name, table, people, progress=lambda *call: calls.append(call))
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
     assert all(stage and 0 < done <= total for stage, done, total in calls)
+    assert not calls or calls[-1][1] == calls[-1][2]
 
 
 def test_your_own_object_needs_no_registration():

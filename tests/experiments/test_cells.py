@@ -106,3 +106,48 @@ def test_other_data_of_the_same_name_are_other_cells(plan, dataset):
     kept[0] = False
     other = replace(dataset, interactions=dataset.interactions.keep(kept))
     assert next(cells_of(plan, other)).file != next(cells_of(plan, dataset)).file
+
+
+def test_a_protection_that_was_interrupted_goes_on_where_it_was_and_leaves_no_state(dataset, tmp_path):
+    plan = Plan(
+        title="t",
+        backbones=("bpr-mf",),
+        methods=("original", "rap"),
+        attackers=("random",),
+        protocols=("sound",),
+        seeds=1,
+        settings={"both": {"bpr-mf": {"factors": 4, "epochs": 6}}},
+    )
+    (whole,) = [m for m in run(plan, dataset, tmp_path / "whole") if m.cell.method.name == "rap"]
+
+    def interrupting(stop_at, epochs):
+        def progress(stage, done, total):
+            if stage == "training bpr-mf":
+                epochs.append(done)
+            if len(epochs) == stop_at:
+                raise KeyboardInterrupt
+
+        return progress
+
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, dataset, tmp_path / "cut", interrupting(6 + 5, []))
+    (states,) = (tmp_path / "cut" / "models").glob("*.checkpoints")
+    epochs = []
+    (went_on,) = [m for m in run(plan, dataset, tmp_path / "cut", interrupting(None, epochs)) if m.cell == whole.cell]
+    assert epochs == [5, 6]
+    assert (went_on.attacks, went_on.utility) == (whole.attacks, whole.utility)
+    assert not states.exists()
+
+
+def test_progress_counts_cells_from_those_that_were_kept_and_names_each(plan, dataset, folder, measured, tmp_path):
+    lost = [m.cell for m in measured if m.cell.method.name == "leace"]
+    for cell in lost:
+        (folder / "cells" / f"{cell.file}.json").unlink()
+    calls = []
+    run(plan, dataset, folder, lambda *call: calls.append(call))
+    of_plan = [call[1:] for call in calls if call[0] == "table4 on planted"]
+    assert of_plan == [(done, len(measured)) for done in range(len(measured) - len(lost), len(measured) + 1)]
+    assert [c for c in calls if c[0] == "leace on als, sound, seed 1"] == [
+        ("leace on als, sound, seed 1", 0, 1),
+        ("leace on als, sound, seed 1", 1, 1),
+    ]

@@ -3,9 +3,11 @@
 import csv
 import json
 import re
+from xml.etree import ElementTree
 
 from attrcloak.experiments import frontier, rows_of
 from attrcloak.experiments.tables import Row
+from attrcloak.reporting import experiment_figures
 from attrcloak.reporting.experiment import frontier_table, number, terminal_tables, write_frontier, write_tables
 
 BOTH = ("paper", "sound")
@@ -14,7 +16,18 @@ BOTH = ("paper", "sound")
 def test_all_files_hold_the_same_rows(plan, measured, tmp_path):
     rows = {protocol: rows_of(plan, measured, protocol) for protocol in BOTH}
     names = [path.name for path in write_tables(plan, "table4", measured, rows, tmp_path)]
-    assert names == ["table4.json", "table4-sound.json", "table4.csv", "table4.tex", "table4.html"]
+    assert names == [
+        "table4.json",
+        "table4-sound.json",
+        "table4.csv",
+        "table4.tex",
+        "table4.html",
+        "table4-sweep-paper.svg",
+        "table4-sweep-sound.svg",
+        "table4-shapes-group.svg",
+    ]
+    for name in names[5:]:
+        assert ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
     content = json.loads((tmp_path / "table4.json").read_text())
     assert content["protocol"] == "paper"
     assert len(content["rows"]) == len(rows["paper"])
@@ -40,7 +53,8 @@ def test_the_page_stands_alone_and_shows_every_block(plan, measured, tmp_path):
 def test_the_frontier_page_names_every_method(plan, measured, tmp_path):
     curves = frontier(measured)
     files = write_frontier(plan, "t", curves, tmp_path)
-    assert [path.name for path in files] == ["t-frontier.json", "t-frontier.html"]
+    assert [path.name for path in files] == ["t-frontier.json", "t-frontier.html", "t-frontier-planted-als.svg"]
+    assert files[2].read_text() in files[1].read_text()
     content = json.loads(files[0].read_text())
     assert [p["method"] for p in content["curves"][0]["points"]] == [p.method for p in curves[0].points]
     page = files[1].read_text()
@@ -55,3 +69,8 @@ def test_a_number_carries_its_interval_and_the_published_one():
     )  # fmt: skip
     assert number(row) == "0.500 ±0.100 (0.700)"
     assert number(None) == "–"
+
+
+def test_no_two_methods_of_the_frontier_look_alike():
+    looks = [tuple(sorted(experiment_figures._look(position).items())) for position in range(16)]
+    assert len(set(looks)) == 16

@@ -19,6 +19,9 @@ def test_every_table_of_the_paper_has_a_plan_and_a_short_version(name):
     quick = plan.quickened()
     assert (quick.seeds, quick.protocols, quick.quick) == (1, ("paper",), {})
     assert quick.variants_of(quick.methods, "paper", "ml-100k")
+    # A short run of the other protocol is as short.
+    short, long = ([v.settings for v in quick.variants_of(quick.backbones, p, "ml-100k")] for p in ("sound", "paper"))
+    assert short == long
 
 
 def test_tables_that_share_cells_have_the_same_settings():
@@ -127,6 +130,10 @@ def test_every_file_in_experiments_is_a_plan():
         ({"grid": {"noise": {"scale": 0.5}}}, r"grid\.noise\.scale is 0\.5, expected a list"),
         ({"grid": {"noise": 3}}, r"grid\.noise is 3"),
         ({"settings": {"both": {"als": 8}}}, "settings.both is"),
+        ({"grid": 3}, "grid is 3, expected a table"),
+        ({"quick": 1}, "quick is 1, expected a table"),
+        ({"settings": "paper"}, "settings is 'paper', expected a table"),
+        ({"quick": {"settings": {"paper": 3}}}, r"quick\.settings\.paper is 3"),
         ({"quick": {"seed": 1}}, "did you mean 'seeds'"),
         ({"quick": {"methods": ["leece"]}}, "did you mean 'leace'"),
     ],

@@ -1,12 +1,14 @@
 """Means, intervals and the published numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t
 
 from attrcloak.experiments import rows_of
 from attrcloak.experiments.published import published
-from attrcloak.experiments.tables import blocks, interval, table_json
+from attrcloak.experiments.tables import blocks, diverged, interval, table_json
 
 
 def test_a_row_is_the_mean_over_seeds_with_students_interval(plan, measured):
@@ -31,6 +33,10 @@ def test_every_setting_has_its_rows_and_controls_stand_once(plan, measured):
     majority = next(r for r in controls if r.attacker == "majority")
     proportional = next(r for r in controls if r.attacker == "proportional")
     assert 0.5 <= proportional.value <= majority.value < 1
+    shares = {m.cell.seed: m.attacks[0]["majority"] for m in measured if m.cell.protocol == "paper"}
+    assert majority.value == pytest.approx(np.mean(list(shares.values())))
+    alone = [m for m in measured if m.cell.seed == 0]
+    assert all(r.ci[0] <= r.value <= r.ci[1] for r in rows_of(plan, alone, "paper") if r.attacker)
 
 
 def test_seconds_are_of_the_method_and_a_share_of_training(plan, measured):
@@ -57,10 +63,16 @@ def test_blocks_have_methods_down_and_attributes_across(plan, measured):
 
 
 def test_the_json_says_protocol_and_seeds(plan, measured):
-    content = table_json(plan, rows_of(plan, measured, "paper"), "paper")
+    content = table_json(plan, rows_of(plan, measured, "paper"), "paper", measured)
     assert (content["protocol"], content["seeds"]) == ("paper", 2)
     needed = {"dataset", "backbone", "method", "attacker", "attribute", "metric", "value", "ci", "published"}
     assert all(needed <= set(row) for row in content["rows"])
+    settings = {(each["name"], each["setting"]): each["settings"] for each in content["settings"]}
+    assert settings["noise", "scale=2.0"] == {"scale": 2.0}
+    assert settings["als", ""]["factors"] == 8
+    assert settings["als", ""]["iterations"] != 5  # that is of the other protocol
+    assert content["data"] == {"planted": measured[0].cell.data}
+    assert content["versions"]["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize(
@@ -93,3 +105,13 @@ def test_the_interval_of_two_redraws_is_wide():
     low, high = interval([0.5, 0.6])
     assert low == pytest.approx(0.55 - 12.706 * 0.05, rel=1e-3)
     assert high == pytest.approx(0.55 + 12.706 * 0.05, rel=1e-3)
+
+
+def test_a_cell_that_diverged_is_said(plan, measured):
+    assert diverged(measured) == []
+    broken = next(m for m in measured if m.cell.method.name == "leace" and m.cell.protocol == "paper")
+    details = {**broken.details, "unlearning": {**broken.details["unlearning"], "stopped": "diverged", "steps": 4}}
+    all_of_them = [replace(m, details=details) if m is broken else m for m in measured]
+    (note,) = table_json(plan, [], "paper", all_of_them)["notes"]
+    assert note == f"planted, leace on als, paper, seed {broken.cell.seed}: diverged after 4 steps"
+    assert table_json(plan, [], "sound", all_of_them)["notes"] == []

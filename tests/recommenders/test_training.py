@@ -32,8 +32,10 @@ def test_it_stops_after_patience_and_serves_the_best_epoch(monkeypatch: pytest.M
         return next(scripted)
 
     monkeypatch.setattr(training, "validation_ndcg", score)
-    model = train("bpr-mf", small(), settings=SETTINGS)
+    epochs: list[int] = []
+    model = train("bpr-mf", small(), settings=SETTINGS, progress=lambda _, done, __: epochs.append(done))
     assert model.history == (0.1, 0.3, 0.2, 0.1)
+    assert epochs == [1, 2, 3, 4, 40]
     np.testing.assert_array_equal(model.users.vectors, shown[1])
 
 

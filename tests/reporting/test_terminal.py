@@ -5,7 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from attrcloak.reporting.terminal import audit_table, comparison_table, progress_bar, strongest
+from attrcloak.reporting.terminal import (
+    LINE_EVERY,
+    ProgressLines,
+    audit_table,
+    comparison_table,
+    progress_bar,
+    strongest,
+)
 
 
 def printed(renderable: object) -> str:
@@ -62,3 +69,54 @@ def test_the_bar_is_put_away_when_something_goes_wrong():
 
     with pytest.raises(ValueError, match="stop"):
         fails()
+
+
+def test_a_log_gets_a_line_now_and_then_with_all_that_is_under_way():
+    now = [0.0]
+    lines: list[str] = []
+    say = ProgressLines(lines.append, lambda: now[0])
+    say("table on small", 4, 10)  # four of them were kept from an earlier run
+    say("rap on ncf, seed 0", 0, 1)
+    for epoch in range(1, 5):
+        now[0] += LINE_EVERY / 2
+        say("training ncf", epoch, 8)
+    assert [line[9:] for line in lines] == [
+        "table on small 4/10; rap on ncf, seed 0; training ncf 2/8, 30 s left",
+        "table on small 4/10; rap on ncf, seed 0; training ncf 4/8, 20 s left",
+    ]
+    say("training ncf", 8, 8)
+    say("rap on ncf, seed 0", 1, 1)
+    now[0] += 700
+    say("table on small", 5, 10)
+    assert lines[-1][9:] == "table on small 5/10, 60 min left"
+    assert len(lines) == 3
+
+
+def test_a_stage_that_never_ended_is_over_when_one_around_it_goes_on():
+    now = [0.0]
+    lines: list[str] = []
+    say = ProgressLines(lines.append, lambda: now[0])
+    say("outer", 0, 3)
+    say("inner", 4, 9)
+    say("outer", 1, 3)
+    now[0] += LINE_EVERY
+    say("next", 1, 2)
+    assert lines[0][9:] == "outer 1/3, 20 s left; next 1/2"
+
+
+def test_a_short_run_says_nothing_in_a_log():
+    lines: list[str] = []
+    say = ProgressLines(lines.append, lambda: 1.0)
+    for done in range(5):
+        say("training", done, 4)
+    assert lines == []
+
+
+def test_a_terminal_gets_bars_and_a_log_lines(monkeypatch, capsys):
+    monkeypatch.setattr("attrcloak.reporting.terminal.LINE_EVERY", 0.0)
+    with progress_bar() as report:
+        report("training", 1, 2)
+    assert "training 1/2" in capsys.readouterr().err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress_bar() as report:
+        assert not isinstance(report, ProgressLines)

@@ -145,3 +145,23 @@ def test_a_fixed_weight_is_held_and_the_rule_is_one_of_many() -> None:
     np.testing.assert_array_equal(still.table.vectors, table.vectors)
     with pytest.raises(InvalidSettings, match="mgda"):
         AttrCloakDF(weight=1.2)
+
+
+@pytest.mark.parametrize("weight", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("drift", ["relative", "sum"])
+def test_a_fixed_weight_reaches_the_minimum_of_its_objective_however_large_the_drift_is(weight, drift):
+    """A sum over 900 users outweighs everything at the rate that suits the leakage; it must hold back, not blow up."""
+    x, cells, key = planted(5, users=900)
+    moments = cell_moments(x, cells, key)
+
+    def end(**settings):
+        solution = AttrCloakDF(weight=weight, drift=drift, ridge=0.05, **settings).solve(moments)
+        assert solution.stopped != "diverged"
+        last = solution.trace[-1]
+        return weight * last.leakage + (1 - weight) * last.drift, last
+
+    reached, last = end(steps=2000)
+    least, _ = end(solver="l-bfgs", tolerance=1e-12)
+    start = weight * AttrCloakDF(steps=1, ridge=0.05).solve(moments).trace[0].leakage
+    assert reached - least < 0.02 * (start - least)
+    assert last.drift > 0

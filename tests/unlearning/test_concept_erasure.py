@@ -1,11 +1,15 @@
 """Mean removal, LEACE and the barycentre, against what their sources promise and against ``concept-erasure``."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from attrcloak.auditing import SOUND, audit
+from attrcloak.data.datasets.planted import planted_leak
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments import CellKey, cell_moments
-from attrcloak.unlearning import LEACE, Barycentre, MeanRemoval
+from attrcloak.unlearning import LEACE, Barycentre, MeanRemoval, run
 from attrcloak.unlearning.method import objective
 
 TORCH_SCRIPT = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
@@ -31,6 +35,21 @@ def planted(seed: int = 0, users: int = 900, dim: int = 5, attributes: int = 2, 
 
 def one_hot(labels: np.ndarray) -> np.ndarray:
     return (labels[:, None] == np.unique(labels)).astype(float)
+
+
+def test_matching_means_on_all_users_puts_a_linear_attacker_below_chance_and_relabelling_turns_that_into_a_leak():
+    """The users an attacker has not labelled must lean the other way, for all means to be equal."""
+    table, people = planted_leak("linear", users=300, dim=40, seed=0)
+    protocol = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99, equations_known=())
+
+    def read(of):
+        (result,) = audit(of, people, attackers=["logistic"], protocol=protocol, workers=1).results
+        return result
+
+    assert read(table).balanced_accuracy > 0.75
+    after = read(run(MeanRemoval(), table, people).table)
+    assert after.balanced_accuracy < 0.4
+    assert after.adaptive_balanced_accuracy > 0.6
 
 
 @pytest.mark.parametrize("unknown", [False, True])

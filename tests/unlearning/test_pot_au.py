@@ -1,5 +1,7 @@
 """U2U-R and D2D-R: their gradients are autograd's, and on real data they fail the way the published figures do."""
 
+import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -298,6 +300,37 @@ def test_settings_out_of_range_are_refused(method, wrong):
 def test_settings_of_d2d_out_of_range_are_refused(wrong):
     with pytest.raises(InvalidSettings):
         D2DR(**wrong)
+
+
+@pytest.mark.parametrize("method", [U2UR(steps=2), D2DR(steps=2)], ids=lambda method: method.name)
+def test_six_thousand_users_take_no_matrix_of_all_pairs_and_twice_as_many_twice_the_memory(method):
+    peaks = []
+    for users in (6040, 12080):
+        table, people = planted(users=users, dim=32)
+        tracemalloc.start()
+        try:
+            run(method, table, people)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[0] < 6040**2  # bytes; a matrix of all pairs has four or eight a pair
+    assert peaks[1] < 2.4 * peaks[0]
+
+
+def test_the_gradient_of_u2u_costs_in_proportion_to_users():
+    """Eight times the users, and well below the 64 times the seconds that a sum over pairs would take."""
+    rng = np.random.default_rng(0)
+    seconds = []
+    for users in (10_000, 80_000):
+        x, codes = rng.normal(size=(users, 32)), rng.integers(0, 5, users)
+        members = [np.flatnonzero(codes == k) for k in range(5)]
+        took = []
+        for _ in range(5):
+            began = time.process_time()
+            add_u2u_gradient(np.zeros_like(x), x, members)
+            took.append(time.process_time() - began)
+        seconds.append(min(took))
+    assert seconds[1] < 32 * max(seconds[0], 1e-3)
 
 
 # Known truths on real data

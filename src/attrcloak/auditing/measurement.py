@@ -232,9 +232,7 @@ def _measure(
                 place, turn = running[future]
                 answers[place][turn] = future.result()
                 if progress is not None:
-                    progress(
-                        f"audit: {cases[place].attacker} on {cases[place].question.attribute}", done + 1, len(jobs)
-                    )
+                    progress("attacking", done + 1, len(jobs))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -22,7 +22,11 @@ Methods = Annotated[str | None, typer.Option(help="Comma-separated methods; all 
 def reproduce(
     table: Annotated[
         str,
-        typer.Argument(help="table1, table2, table4, table5, table6, table7, fig4, fig5 or fig6.", show_default=False),
+        typer.Argument(
+            metavar="TABLE",
+            help="table1, table2, table4, table5, table6, table7, fig4, fig5 or fig6.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for results; finished cells in it are not run again.")] = (
         Path("reproduced")
@@ -36,7 +40,7 @@ def reproduce(
 ) -> None:
     """Run a table or figure of the paper and put our numbers beside the published ones.
 
-    Leaves TABLE.json, TABLE.csv, TABLE.tex and TABLE.html.
+    Leaves TABLE.json (protocol paper), TABLE-sound.json, TABLE.csv, TABLE.tex, TABLE.html and its figures as SVG.
 
     Example: attrcloak reproduce table4 --dataset ml-100k --quick
     """
@@ -67,6 +71,8 @@ def compare(
 ) -> None:
     """Run a plan of your own: tables of every method, and privacy against utility with the Pareto front.
 
+    Leaves the same files as reproduce under the name of the plan, and PLAN-frontier.json, .html and figures as SVG.
+
     Example: attrcloak compare experiments/frontier.toml --dataset ml-100k
     """
     from attrcloak.experiments import read_plan
@@ -75,12 +81,16 @@ def compare(
     plan = (plan.quickened() if quick else plan).narrowed(
         datasets=files.names(dataset), methods=files.names(methods), seeds=seeds
     )
-    _run(plan, plan_file.stem, out, data_dir, skip_missing=dataset is None, curves="sound" in plan.protocols)
+    curves = "sound" in plan.protocols
+    if curves and "original" not in plan.methods:
+        raise InvalidSettings("the picture shows utility as a share of the original's; name original among the methods")
+    _run(plan, plan_file.stem, out, data_dir, skip_missing=dataset is None, curves=curves)
 
 
 def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing: bool, curves: bool) -> None:
     from attrcloak.data.datasets import load
     from attrcloak.experiments import frontier, rows_of, run
+    from attrcloak.experiments.tables import diverged
     from attrcloak.reporting.experiment import (
         frontier_table,
         terminal_tables,
@@ -111,6 +121,8 @@ def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing
     rows = {protocol: rows_of(plan, measurements, protocol) for protocol in plan.protocols}
     for table in terminal_tables(rows):
         show(table)
+    for line in diverged(measurements):
+        files.note(f"{line}; its numbers are of the vectors that leaked least before")
     written = write_tables(plan, name, measurements, rows, out)
     if curves:
         found = frontier(measurements)

@@ -111,6 +111,11 @@ def train(
         "fingerprint": recommender.users.fingerprint(),
     }
     write_json(description, out / "model.json")
+    if not loaded.people.names:
+        files.note(
+            f"{loaded.name} from {loaded.source} says nothing of its users: {out / 'people.csv'} lists their ids "
+            "only; audit and unlearn need a column for each attribute"
+        )
     files.note(
         f"{out}: {recommender.users.represents} of {len(recommender.users)} users in {recommender.seconds:.1f} s"
     )

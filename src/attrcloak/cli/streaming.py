@@ -75,10 +75,10 @@ def unlearn_streaming(
 ) -> None:
     """Run, say what came out, and exit with 3 when attackers still read attributes."""
     from attrcloak.json_text import dump
-    from attrcloak.reporting.terminal import audit_table, rows_progress, show
+    from attrcloak.reporting.terminal import audit_table, progress_bar, show
     from attrcloak.streaming import unlearn_files
 
-    with rows_progress(as_json) as progress:
+    with progress_bar(as_json) as progress:
         released = unlearn_files(
             sources,
             method,

@@ -4,8 +4,9 @@ A plan (a TOML file) says what to run; ``run`` measures its cells and keeps each
 goes on where it was; ``rows_of`` averages cells over seeds and puts the published numbers beside them.
 """
 
-from attrcloak.experiments.cells import Cell, Measurement, run
+from attrcloak.experiments.cells import run
 from attrcloak.experiments.frontier import Curve, frontier
+from attrcloak.experiments.measurement import Cell, Measurement
 from attrcloak.experiments.plan import TABLES, Plan, plan_of_table, read_plan
 from attrcloak.experiments.tables import Row, rows_of
 

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from attrcloak.auditing import PAPER, SOUND, AuditReport, audit
 from attrcloak.comparison import versions
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.datasets import Dataset
+from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidInput
 from attrcloak.evaluation import UtilityReport, evaluate
-from attrcloak.experiments.plan import Plan, Variant
+from attrcloak.experiments.measurement import Cell, Measurement
+from attrcloak.experiments.plan import Plan
 from attrcloak.json_text import write_json
 from attrcloak.pictures import histograms
 from attrcloak.progress import Progress
@@ -25,91 +28,6 @@ from attrcloak.recommenders.recommender import Recommender
 from attrcloak.unlearning import METHODS
 from attrcloak.unlearning.method import UnlearningResult
 from attrcloak.unlearning.method import run as run_method
-
-SCHEMA = "attrcloak/cell/1"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What one measurement is of.
-
-    Attributes:
-        dataset: name.
-        data: fingerprint of its interactions and people.
-        protocol: "paper" or "sound".
-        backbone: recommender and settings.
-        method: method or protection and settings.
-        attributes: unlearned together; empty for all of the data set.
-        attackers: names.
-        seed: of split, model, key and attackers.
-    """
-
-    dataset: str
-    data: str
-    protocol: str
-    backbone: Variant
-    method: Variant
-    attributes: tuple[str, ...]
-    attackers: tuple[str, ...]
-    seed: int
-
-    @property
-    def model(self) -> str:
-        """File name of the trained recommender, the same for all cells that share it."""
-        return self._named(self.backbone.name, [self.backbone.resolved()])
-
-    @property
-    def file(self) -> str:
-        """File name of the measurement: readable, and another one when data, settings or attackers are."""
-        settings = [self.backbone.resolved(), self.method.resolved(), self.attributes, self.attackers]
-        return self._named(f"{self.backbone.name}-{self.method.name}", settings)
-
-    def _named(self, what: str, settings: Sequence[Any]) -> str:
-        text = json.dumps([SCHEMA, self.data, settings], sort_keys=True, default=list)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f"{self.dataset}-{self.protocol}-{what}-s{self.seed}-{digest}"
-
-
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """What a cell came to, in plain values.
-
-    Attributes:
-        cell: what it is of.
-        attacks: one entry an attribute and attacker, as in an audit report, on the vectors.
-        utility: "protocol", the four metrics and their "ci" over users.
-        seconds: of the method; of the whole training for protections; 0 for the original.
-        training_seconds: of the recommender without any protection.
-        details: stop reason, steps, objective, relative move, what a protection spent, and versions.
-        shapes: histograms of single dimensions by class.
-    """
-
-    cell: Cell
-    attacks: tuple[Mapping[str, Any], ...]
-    utility: Mapping[str, Any]
-    seconds: float
-    training_seconds: float
-    details: Mapping[str, Any] = field(default_factory=dict)
-    shapes: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"schema": SCHEMA, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Measurement":
-        """What ``to_json`` was made from.
-
-        Raises:
-            InvalidInput: another schema.
-        """
-        if content.get("schema") != SCHEMA:
-            raise InvalidInput(f"the schema is {content.get('schema')!r}, expected {SCHEMA!r}")
-        values = {name: value for name, value in content.items() if name != "schema"}
-        cell = dict(values.pop("cell"))
-        cell.update({name: Variant(**cell[name]) for name in ("backbone", "method")})
-        cell.update({name: tuple(cell[name]) for name in ("attributes", "attackers")})
-        return cls(Cell(**cell), tuple(values.pop("attacks")), **values)
 
 
 def cells_of(plan: Plan, dataset: Dataset) -> Iterator[Cell]:
@@ -129,27 +47,46 @@ def run(plan: Plan, dataset: Dataset, folder: Path, progress: Progress | None = 
         plan: what to run.
         dataset: interactions and people.
         folder: where measurements ("cells") and trained recommenders ("models") are kept. Interrupt the run and start
-            it again with the same folder: finished cells are read, the others measured.
-        progress: called with (stage, done, total).
+            it again with the same folder: finished cells are read, the others measured, and a training of a torch
+            model goes on from its last check.
+        progress: called with (stage, done, total): for the plan, for each cell, and for what is done in it.
 
     Raises:
         InvalidInput: the data set says nothing of its users, or a kept measurement is of another version.
     """
     dataset.require_attributes()
     cells = list(cells_of(plan, dataset))
+    paths = {cell.file: folder / "cells" / f"{cell.file}.json" for cell in cells}
+    measured = {cell.file: _kept(paths[cell.file], cell) for cell in cells if paths[cell.file].is_file()}
+    missing = {cell.file: cell for cell in cells if cell.file not in measured}
     say = progress or (lambda stage, done, total: None)
-    found = []
-    for done, cell in enumerate(cells):
-        say(f"{plan.table or 'experiment'} on {dataset.name}", done, len(cells))
-        path = folder / "cells" / f"{cell.file}.json"
-        if path.is_file():
-            found.append(_kept(path, cell))
-            continue
-        measurement = measure(cell, dataset, folder / "models", progress)
-        write_json(measurement.to_json(), path)
-        found.append(_kept(path, cell))
-    say(f"{plan.table or 'experiment'} on {dataset.name}", len(cells), len(cells))
-    return found
+    stage = f"{plan.table or 'experiment'} on {dataset.name}"
+    for done, cell in enumerate(missing.values(), len(measured)):
+        say(stage, done, len(paths))
+        say(cell.title, 0, 1)
+        write_json(measure(cell, dataset, folder / "models", progress).to_json(), paths[cell.file])
+        measured[cell.file] = _kept(paths[cell.file], cell)
+        shutil.rmtree(_checkpoints(cell, folder / "models"), ignore_errors=True)
+        say(cell.title, 1, 1)
+    say(stage, len(paths), len(paths))
+    return [replace(measured[cell.file], cell=cell) for cell in cells]
+
+
+@dataclass(frozen=True, eq=False)
+class _Served:
+    """What is attacked and evaluated in a cell.
+
+    Attributes:
+        recommender: whose items score.
+        table: the user vectors that are served.
+        unlearning: what was done to them after training; None for the original and for protections.
+        seconds: of the method, of the whole training for protections, 0 for the original.
+    """
+
+    recommender: Recommender
+    table: EmbeddingTable
+    unlearning: UnlearningResult | None
+    seconds: float
 
 
 def measure(cell: Cell, dataset: Dataset, models: Path, progress: Progress | None = None) -> Measurement:
@@ -163,22 +100,18 @@ def measure(cell: Cell, dataset: Dataset, models: Path, progress: Progress | Non
     if cell.attributes:
         people = people.select(cell.attributes)
     original = _trained(cell, split, models, progress)
-    began = time.perf_counter()
-    recommender, result = _protected(cell, original, split, people, progress)
-    seconds = time.perf_counter() - began
-    table = recommender.users if result is None else result.table
-    protocol = PAPER if paper else replace(SOUND, known=(0.8,), seeds=1)
+    served = _served(cell, original, split, people, models, progress)
     report = audit(
-        table,
+        served.table,
         people,
-        protocol=protocol,
+        protocol=PAPER if paper else replace(SOUND, known=(0.8,), seeds=1),
         attackers=cell.attackers,
         min_users=2 if paper else 20,
         seed=cell.seed,
         progress=progress,
     )
     utility = evaluate(
-        lambda rows: recommender.score(table.vectors[rows]),
+        lambda rows: served.recommender.score(served.table.vectors[rows]),
         split,
         protocol="paper" if paper else "leave-one-out",
         seed=cell.seed,
@@ -187,17 +120,17 @@ def measure(cell: Cell, dataset: Dataset, models: Path, progress: Progress | Non
         cell=cell,
         attacks=_plain_attacks(report),
         utility=_plain_utility(utility),
-        seconds=0.0 if cell.method.name == "original" else seconds,
+        seconds=served.seconds,
         training_seconds=original.seconds,
         details={
-            "unlearning": _plain_result(result),
-            "protection": dict(recommender.settings.get("protection", {})),
-            "represents": table.represents,
-            "dimensions": table.dim,
+            "unlearning": _plain_result(served.unlearning),
+            "protection": dict(served.recommender.settings.get("protection", {})),
+            "represents": served.table.represents,
+            "dimensions": served.table.dim,
             "notes": list(report.notes),
             "versions": versions(),
         },
-        shapes=histograms(table, people, histograms(original.users, people)),
+        shapes=histograms(served.table, people, histograms(original.users, people)),
     )
 
 
@@ -220,35 +153,44 @@ def _trained(cell: Cell, split: Split, models: Path, progress: Progress | None) 
     return recommender
 
 
-def _protected(
-    cell: Cell, original: Recommender, split: Split, people: UserAttributes, progress: Progress | None
-) -> tuple[Recommender, UnlearningResult | None]:
-    """The recommender that is served, and what was done to its user vectors after training."""
+def _checkpoints(cell: Cell, models: Path) -> Path:
+    """Where the trainings of a protection keep how far they are, until the cell is measured."""
+    return models / f"{cell.file}.checkpoints"
+
+
+def _served(
+    cell: Cell,
+    original: Recommender,
+    split: Split,
+    people: UserAttributes,
+    models: Path,
+    progress: Progress | None,
+) -> _Served:
     name, settings = cell.method.name, cell.method.settings
     if name == "original":
-        return original, None
+        return _Served(original, original.users, None, 0.0)
     if name in PROTECTED:
-        protection = protected_class(name)(**settings)
-        trained: Recommender = protection.fit(
+        trained: Recommender = protected_class(name)(**settings).fit(
             cell.backbone.name,
             split,
             people,
             settings=cell.backbone.settings,
             seed=cell.seed,
             progress=progress,
+            checkpoints=_checkpoints(cell, models),
         )
-        return trained, None
-    key = hashlib.sha256(f"attrcloak experiment {cell.seed}".encode()).digest()
+        return _Served(trained, trained.users, None, trained.seconds)
+    began = time.perf_counter()
     result = run_method(
         METHODS[name](**settings),
         original.users,
         people,
-        key=key,
+        key=hashlib.sha256(f"attrcloak experiment {cell.seed}".encode()).digest(),
         seed=cell.seed,
         recommendation=original.loss(split.train),
         progress=progress,
     )
-    return original, result
+    return _Served(original, result.table, result, time.perf_counter() - began)
 
 
 def _kept(path: Path, cell: Cell) -> Measurement:

@@ -8,7 +8,7 @@ import numpy as np
 
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.errors import InvalidInput
-from attrcloak.experiments.cells import Measurement
+from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.tables import interval
 from attrcloak.release import MARGIN
 
@@ -27,6 +27,8 @@ class Point:
             only, relabelled answers as well. The largest of many noisy numbers is never 0, not even for noise: the
             fewer the users, the higher that floor.
         strongest: which attacker on which attribute that is.
+        leakage_to_classifiers: the same over attackers that are trained on known users, the moment equations left out:
+            what somebody can read who has no exact means and covariances to solve for.
         utility: NDCG@10 as a share of the original's, mean over seeds.
         utility_ci: 95 % interval over seeds; None with one seed.
         seeds: number of seeds.
@@ -37,6 +39,7 @@ class Point:
     setting: str
     leakage: float
     strongest: str
+    leakage_to_classifiers: float
     utility: float
     utility_ci: tuple[float, float] | None
     seeds: int
@@ -102,12 +105,14 @@ def _curve(dataset: str, backbone: str, of_method: Mapping[tuple[str, str], list
             continue
         ratios = [m.utility["ndcg@10"] / baseline[m.cell.seed] for m in paired]
         leakage, strongest = _leakage(paired)
+        trained, _ = _leakage(paired, left_out=(EQUATIONS,))
         points.append(
             Point(
                 method=method,
                 setting=setting,
                 leakage=leakage,
                 strongest=strongest,
+                leakage_to_classifiers=trained,
                 utility=float(np.mean(ratios)),
                 utility_ci=interval(ratios) if len(ratios) > 1 else None,
                 seeds=len(ratios),
@@ -129,10 +134,12 @@ def _curve(dataset: str, backbone: str, of_method: Mapping[tuple[str, str], list
     )
 
 
-def _leakage(found: Sequence[Measurement]) -> tuple[float, str]:
+def _leakage(found: Sequence[Measurement], left_out: Sequence[str] = ()) -> tuple[float, str]:
     entries: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
     for measurement in found:
         for entry in measurement.attacks:
+            if entry["attacker"] in left_out:
+                continue
             entries.setdefault((entry["attacker"], entry["attribute"], entry["known"]), []).append(entry)
     best, strongest = 0.0, ""
     for (attacker, attribute, _), of_seeds in entries.items():

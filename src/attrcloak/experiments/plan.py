@@ -24,6 +24,9 @@ ATTACK_METRICS = {"paper": ("accuracy",), "sound": ("balanced_accuracy", "adapti
 """What is quoted from an attack under each protocol."""
 
 QUICK_FIELDS = ("seeds", "datasets", "protocols", "methods", "attackers", "backbones", "settings", "grid")
+LISTS = ("measures", "metrics", "datasets", "backbones", "methods", "attackers", "protocols", "attributes")
+"""Fields of a plan that are lists of names."""
+
 TABLES = ("table1", "table2", "table4", "table5", "table6", "table7", "fig4", "fig5", "fig6")
 
 
@@ -88,60 +91,20 @@ class Plan:
     quick: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        problems = []
-        for name in ("measures", "metrics", "datasets", "backbones", "methods", "attackers", "protocols", "attributes"):
+        for name in LISTS:
             value = getattr(self, name)
-            if isinstance(value, str) or not all(isinstance(entry, str) for entry in value):
-                problems.append(f"{name} is {value!r}, expected a list of names")
-            else:
+            if isinstance(value, list | tuple):
                 object.__setattr__(self, name, tuple(value))
-        if not isinstance(self.seeds, int) or self.seeds < 1:
-            problems.append(f"seeds is {self.seeds!r}, expected a whole number of at least 1")
-        if problems:
-            raise InvalidInput(problems)
-        for name, axes in self.grid.items():
-            if not isinstance(axes, Mapping):
-                problems.append(f"grid.{name} is {axes!r}, expected settings with a list of values each")
-                continue
-            problems += [
-                f"grid.{name}.{key} is {values!r}, expected a list of values"
-                for key, values in axes.items()
-                if not isinstance(values, list | tuple) or not values
-            ]
-        for scope, of in self.settings.items():
-            if not isinstance(of, Mapping) or not all(isinstance(values, Mapping) for values in of.values()):
-                problems.append(f"settings.{scope} is {of!r}, expected a table of settings for each name")
-        if not isinstance(self.title, str):
-            problems.append(f"title is {self.title!r}, expected text")
-        if problems:
-            raise InvalidInput(problems)
-        choices: dict[str, Sequence[str]] = {
-            "measures": MEASURES,
-            "backbones": MODELS,
-            "methods": METHOD_NAMES,
-            "attackers": tuple(ATTACKERS),
-            "protocols": PROTOCOLS,
-        }
-        for name, known in choices.items():
-            problems += [f"{name}: {twice!r} stands more than once" for twice in _repeated(getattr(self, name))]
-            problems += [not_among(f"{name}: no", entry, known) for entry in getattr(self, name) if entry not in known]
-            if not getattr(self, name):
-                problems.append(f"{name} is empty")
-        if not self.datasets:
-            problems.append("datasets is empty")
-        scopes = ("both", *PROTOCOLS, *(f"{p} on {d}" for p in PROTOCOLS for d in (*DATASETS, *self.datasets)))
-        problems += [not_among("settings for", scope, scopes) for scope in self.settings if scope not in scopes]
-        metrics = (*UTILITY_METRICS, *ATTACK_METRICS["paper"], *ATTACK_METRICS["sound"])
-        problems += [not_among("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
-        problems += [
-            not_among("quick: no field", name, QUICK_FIELDS) for name in self.quick if name not in QUICK_FIELDS
-        ]
-        if not problems:
-            problems += self._settings_that_do_not_exist()
-        if not problems:
-            problems += self._settings_out_of_range()
-        if problems:
-            raise InvalidInput(problems)
+        # Each check relies on what those before it found in order.
+        for check in (
+            self._fields_of_the_wrong_kind,
+            self._names_that_do_not_exist,
+            self._settings_that_do_not_exist,
+            self._settings_out_of_range,
+        ):
+            problems = check()
+            if problems:
+                raise InvalidInput(problems)
         if self.quick:
             self.quickened()
 
@@ -179,6 +142,63 @@ class Plan:
             label = ", ".join(f"{key}={value}" for key, value in point.items())
             found.append(Variant(name, {**fixed, **point}, label))
         return found
+
+    def _fields_of_the_wrong_kind(self) -> list[str]:
+        problems = [
+            f"{name} is {value!r}, expected a table"
+            for name, value in (("grid", self.grid), ("quick", self.quick))
+            if not isinstance(value, Mapping)
+        ]
+        if problems:
+            return problems
+        if not isinstance(self.title, str):
+            problems.append(f"title is {self.title!r}, expected text")
+        for name in LISTS:
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(entry, str) for entry in value):
+                problems.append(f"{name} is {value!r}, expected a list of names")
+        if not isinstance(self.seeds, int) or self.seeds < 1:
+            problems.append(f"seeds is {self.seeds!r}, expected a whole number of at least 1")
+        for name, axes in self.grid.items():
+            if not isinstance(axes, Mapping):
+                problems.append(f"grid.{name} is {axes!r}, expected settings with a list of values each")
+                continue
+            problems += [
+                f"grid.{name}.{key} is {values!r}, expected a list of values"
+                for key, values in axes.items()
+                if not isinstance(values, list | tuple) or not values
+            ]
+        for place, settings in (("settings", self.settings), ("quick.settings", self.quick.get("settings", {}))):
+            if not isinstance(settings, Mapping):
+                problems.append(f"{place} is {settings!r}, expected a table")
+                continue
+            problems += [
+                f"{place}.{scope} is {of!r}, expected a table of settings for each name"
+                for scope, of in settings.items()
+                if not isinstance(of, Mapping) or not all(isinstance(values, Mapping) for values in of.values())
+            ]
+        return problems
+
+    def _names_that_do_not_exist(self) -> list[str]:
+        choices: dict[str, Sequence[str]] = {
+            "measures": MEASURES,
+            "backbones": MODELS,
+            "methods": METHOD_NAMES,
+            "attackers": tuple(ATTACKERS),
+            "protocols": PROTOCOLS,
+        }
+        problems = [f"{name} is empty" for name in ("datasets", *choices) if not getattr(self, name)]
+        for name, known in choices.items():
+            problems += [f"{name}: {twice!r} stands more than once" for twice in _repeated(getattr(self, name))]
+            problems += [not_among(f"{name}: no", entry, known) for entry in getattr(self, name) if entry not in known]
+        scopes = ("both", *PROTOCOLS, *(f"{p} on {d}" for p in PROTOCOLS for d in (*DATASETS, *self.datasets)))
+        problems += [not_among("settings for", scope, scopes) for scope in self.settings if scope not in scopes]
+        metrics = (*UTILITY_METRICS, *ATTACK_METRICS["paper"], *ATTACK_METRICS["sound"])
+        problems += [not_among("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
+        problems += [
+            not_among("quick: no field", name, QUICK_FIELDS) for name in self.quick if name not in QUICK_FIELDS
+        ]
+        return problems
 
     def _settings_out_of_range(self) -> list[str]:
         problems = []

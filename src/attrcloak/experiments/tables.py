@@ -8,7 +8,7 @@ import numpy as np
 
 from attrcloak.attackers import RandomAttacker
 from attrcloak.evaluation import METRICS as UTILITY_METRICS
-from attrcloak.experiments.cells import Measurement
+from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.plan import ATTACK_METRICS, Plan
 from attrcloak.experiments.published import published
 
@@ -31,7 +31,8 @@ class Row:
         value: mean over the seeds.
         ci: 95 % interval. With two seeds or more, Student's over seeds: recommender, key, validation items and the
             attackers' splits drawn anew, the users and their test items the same. With one seed, over users; None for
-            a single time, a control or a relabelled attack.
+            a single time or a relabelled attack. "majority" and "proportional" are exact for the users attacked with a
+            seed: with one, both ends are the value.
         seeds: number of seeds.
         published: the paper's number, None where it prints none.
     """
@@ -138,10 +139,16 @@ def _attacks(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterato
                 single = (of_seeds[0]["ci"][0], of_seeds[0]["ci"][1])
             yield name, attribute, metric, [e[metric] for e in of_seeds], single
     if found[0].cell.method.name == "original" and protocol == "paper":
-        controls = {e["attribute"]: e for e in found[0].attacks}
-        for attribute, entry in controls.items():
-            yield "majority", attribute, "accuracy", [entry["majority"]], None
-            yield "proportional", attribute, "accuracy", [entry["sum_of_squares"]], None
+        yield from _controls(found)
+
+
+def _controls(found: Sequence[Measurement]) -> Iterator[_Number]:
+    """Plain accuracy of always naming the largest class, and of guessing by the shares of the classes."""
+    of_seeds = [{entry["attribute"]: entry for entry in m.attacks} for m in found]
+    for attribute in of_seeds[0]:
+        for control, share in (("majority", "majority"), ("proportional", "sum_of_squares")):
+            values = [of_seed[attribute][share] for of_seed in of_seeds]
+            yield control, attribute, "accuracy", values, (values[0], values[0])
 
 
 def _binomial(entry: Mapping[str, Any]) -> tuple[float, float]:
@@ -209,8 +216,15 @@ def _column(row: Row) -> str:
     return " ".join(part for part in (row.attribute, row.metric.replace("_", " ")) if part)
 
 
-def table_json(plan: Plan, rows: Sequence[Row], protocol: str) -> dict[str, Any]:
-    """The content of a table's JSON file."""
+def table_json(plan: Plan, rows: Sequence[Row], protocol: str, measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """The content of a table's JSON file: the rows, and what they were measured with."""
+    of_protocol = [m for m in measurements if m.cell.protocol == protocol]
+    variants = {
+        (variant.name, variant.label, m.cell.dataset): variant.resolved()
+        for m in of_protocol
+        for variant in (m.cell.backbone, m.cell.method)
+        if variant.name != "original"
+    }
     return {
         "schema": SCHEMA,
         "title": plan.title,
@@ -219,4 +233,29 @@ def table_json(plan: Plan, rows: Sequence[Row], protocol: str) -> dict[str, Any]
         "seeds": plan.seeds,
         "interval": "Student's t over seeds; over users with one seed",
         "rows": [row.to_json() for row in rows],
+        "settings": [
+            {"dataset": dataset, "name": name, "setting": label, "settings": settings}
+            for (name, label, dataset), settings in variants.items()
+        ],
+        "notes": diverged(of_protocol),
+        "data": {m.cell.dataset: m.cell.data for m in of_protocol},
+        "versions": versions_of(of_protocol),
     }
+
+
+def diverged(measurements: Iterable[Measurement]) -> list[str]:
+    """One line for every cell whose method blew up: its numbers are of what was least bad before, not of the method."""
+    return [
+        f"{m.cell.dataset}, {m.cell.title}: diverged after {m.details['unlearning']['steps']} steps"
+        for m in measurements
+        if m.details["unlearning"].get("stopped") == "diverged"
+    ]
+
+
+def versions_of(measurements: Iterable[Measurement]) -> dict[str, str]:
+    """The versions of Python and libraries the cells were measured with; all of them, where cells differ."""
+    found: dict[str, set[str]] = {}
+    for measurement in measurements:
+        for name, version in measurement.details["versions"].items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}

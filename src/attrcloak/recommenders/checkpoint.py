@@ -97,7 +97,7 @@ class Checkpoint:
     identity: Mapping[str, Any]
 
     def write(self, progressed: Progressed, learners: States, rng: np.random.Generator, seconds: float) -> None:
-        """Write the state, whole or not at all.
+        """Write the state, whole or not at all; the folder is made when it is not there.
 
         Args:
             progressed: how far the training has come.
@@ -122,6 +122,7 @@ class Checkpoint:
             "seconds": seconds,
             "generator": rng.bit_generator.state,
         }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary:
             save_file(arrays, temporary, metadata={"training": json.dumps(description)})
 

@@ -224,6 +224,8 @@ def _descend(
     now = kept.read(learners, rng) if kept is not None and kept.path.exists() else Progressed.start(model)
     for epoch in range(now.epoch + 1, settings.epochs + 1):
         if now.stale >= settings.patience:
+            if progress is not None:
+                progress(f"training {settings.name}", settings.epochs, settings.epochs)
             break
         order = rng.permutation(len(seen.users))
         for start in range(0, len(order), settings.batch):

@@ -2,17 +2,19 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from attrcloak.experiments.cells import Measurement
 from attrcloak.experiments.frontier import SCHEMA as FRONTIER_SCHEMA
 from attrcloak.experiments.frontier import Curve
+from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.plan import Plan
-from attrcloak.experiments.tables import Row, blocks, table_json
+from attrcloak.experiments.tables import Row, blocks, diverged, table_json, versions_of
 from attrcloak.json_text import write_json
 from attrcloak.reporting import experiment_figures, figures
 from attrcloak.reporting.html import template
@@ -30,12 +32,12 @@ PROTOCOL_MEANS = {
 def write_tables(
     plan: Plan, name: str, measurements: Sequence[Measurement], rows: Mapping[str, Sequence[Row]], folder: Path
 ) -> list[Path]:
-    """Write NAME.json (protocol paper), NAME-sound.json, and NAME.csv, NAME.tex and NAME.html with both.
+    """Write NAME.json (protocol paper), NAME-sound.json, NAME.csv, NAME.tex and NAME.html with both, and its figures.
 
     Args:
         plan: what was run.
         name: of the files.
-        measurements: all cells, for the histograms.
+        measurements: all cells, for the histograms, settings and versions.
         rows: by protocol, in the plan's order.
         folder: made when it is not there.
 
@@ -46,26 +48,31 @@ def write_tables(
     written = []
     for protocol, of_protocol in rows.items():
         path = folder / (f"{name}.json" if protocol == "paper" else f"{name}-{protocol}.json")
-        write_json(table_json(plan, of_protocol, protocol), path)
+        write_json(table_json(plan, of_protocol, protocol, measurements), path)
         written.append(path)
+    drawn = _Figures.of(plan, measurements, rows)
     texts = {
         f"{name}.csv": _csv(rows),
         f"{name}.tex": _latex(plan, rows),
-        f"{name}.html": _page(plan, name, measurements, rows),
+        f"{name}.html": _page(plan, name, measurements, rows, drawn),
+        **{f"{name}-{figure}.svg": text for figure, text in drawn.by_name().items()},
     }
     return written + [_write(folder / file, text) for file, text in texts.items()]
 
 
 def write_frontier(plan: Plan, name: str, curves: Sequence[Curve], folder: Path) -> list[Path]:
-    """Write NAME-frontier.json and NAME-frontier.html."""
+    """Write NAME-frontier.json and NAME-frontier.html, and a figure for each data set and recommender."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-frontier.json"
     content = {"schema": FRONTIER_SCHEMA, "title": plan.title, "seeds": plan.seeds}
     write_json({**content, "curves": [curve.to_json() for curve in curves]}, path)
-    page = template("frontier.html").render(
-        plan=plan, curves=curves, pictures=[experiment_figures.frontier_figure(curve) for curve in curves]
-    )
-    return [path, _write(folder / f"{name}-frontier.html", page)]
+    pictures = [experiment_figures.frontier_figure(curve) for curve in curves]
+    page = template("frontier.html").render(plan=plan, curves=curves, pictures=pictures)
+    files = [path, _write(folder / f"{name}-frontier.html", page)]
+    for curve, picture in zip(curves, pictures, strict=True):
+        backbone = re.sub(r"[^a-z0-9.]+", "-", curve.backbone.lower()).strip("-")
+        files.append(_write(folder / f"{name}-frontier-{curve.dataset}-{backbone}.svg", picture))
+    return files
 
 
 def terminal_tables(rows: Mapping[str, Sequence[Row]]) -> list[Table]:
@@ -88,7 +95,7 @@ def frontier_table(curve: Curve) -> Table:
     table = Table(title=f"{curve.dataset}, {curve.backbone}: privacy against utility", title_justify="left")
     for heading in ("method", "setting", "strongest attacker"):
         table.add_column(heading)
-    for heading in ("leakage", "NDCG@10 kept", "front", "area"):
+    for heading in ("leakage", "to classifiers", "NDCG@10 kept", "front", "area"):
         table.add_column(heading, justify="right")
     for point in sorted(curve.points, key=lambda point: point.leakage):
         table.add_row(
@@ -96,6 +103,7 @@ def frontier_table(curve: Curve) -> Table:
             point.setting,
             point.strongest,
             f"{point.leakage:.3f}",
+            f"{point.leakage_to_classifiers:.3f}",
             f"{point.utility:.3f}",
             "*" if point.best else "",
             f"{curve.area[point.method]:.3f}",
@@ -109,7 +117,7 @@ def number(row: Row | None) -> str:
         return "–"
     digits = 1 if row.metric == "seconds" else 3
     text = f"{row.value:.{digits}f}"
-    if row.ci is not None:
+    if row.ci is not None and row.ci[0] < row.ci[1]:
         text += f" ±{(row.ci[1] - row.ci[0]) / 2:.{digits}f}"
     return text + ("" if row.published is None else f" ({row.published:.{digits}f})")
 
@@ -150,18 +158,57 @@ def _escaped(text: str) -> str:
     return text.replace("±", r"$\pm$").replace("–", "--")
 
 
-def _page(plan: Plan, name: str, measurements: Sequence[Measurement], rows: Mapping[str, Sequence[Row]]) -> str:
-    shapes = _shapes(measurements) if "shapes" in plan.measures else {}
+@dataclass(frozen=True)
+class _Figures:
+    """The figures of a page, as SVG.
+
+    Attributes:
+        agreement: ours against the published numbers; None where none are published.
+        sweeps: by protocol, results over the setting that varies; None where nothing does.
+        shapes: by attribute, single dimensions by class.
+    """
+
+    agreement: str | None
+    sweeps: Mapping[str, str | None]
+    shapes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, plan: Plan, measurements: Sequence[Measurement], rows: Mapping[str, Sequence[Row]]) -> "_Figures":
+        shapes = _shapes(measurements) if "shapes" in plan.measures else {}
+        return cls(
+            experiment_figures.agreement_figure(rows.get("paper", ())),
+            {protocol: experiment_figures.sweep_figure(of_protocol) for protocol, of_protocol in rows.items()},
+            {attribute: figures.shapes_figure(of_method, attribute) for attribute, of_method in shapes.items()},
+        )
+
+    def by_name(self) -> dict[str, str]:
+        """Those there are, by a name for a file."""
+        named = {
+            "agreement": self.agreement,
+            **{f"sweep-{protocol}": figure for protocol, figure in self.sweeps.items()},
+            **{f"shapes-{attribute}": figure for attribute, figure in self.shapes.items()},
+        }
+        return {name: figure for name, figure in named.items() if figure is not None}
+
+
+def _page(
+    plan: Plan,
+    name: str,
+    measurements: Sequence[Measurement],
+    rows: Mapping[str, Sequence[Row]],
+    drawn: _Figures,
+) -> str:
     return template("experiment.html").render(
         plan=plan,
         name=name,
         means=PROTOCOL_MEANS,
         blocks={protocol: blocks(of_protocol) for protocol, of_protocol in rows.items()},
         number=number,
-        agreement=experiment_figures.agreement_figure(rows.get("paper", ())),
-        sweeps={protocol: experiment_figures.sweep_figure(of_protocol) for protocol, of_protocol in rows.items()},
-        shapes={attribute: figures.shapes_figure(of_method, attribute) for attribute, of_method in shapes.items()},
-        versions=measurements[0].details["versions"] if measurements else {},
+        agreement=drawn.agreement,
+        sweeps=drawn.sweeps,
+        shapes=drawn.shapes,
+        notes=diverged(measurements),
+        versions=versions_of(measurements),
     )
 
 

@@ -1,6 +1,7 @@
 """The figures of an experiment's page: ours against the published numbers, curves over a setting, the frontier."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from attrcloak.experiments.frontier import Curve
 from attrcloak.experiments.tables import CONTROLS, Row
 from attrcloak.release import MARGIN
 from attrcloak.reporting.figures import COLOURS, FAINT, INK, MARKERS, SOFT, grid, legend_below, svg, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def agreement_figure(rows: Sequence[Row]) -> str | None:
@@ -46,41 +50,46 @@ def sweep_figure(rows: Sequence[Row]) -> str | None:
     """
     varying = [row for row in rows if row.setting and _shown(row)]
     # Several settings at once would share an axis without having anything to do with one another.
-    if len({part.split("=", 1)[0] for row in varying for part in row.setting.split(", ")}) != 1:
+    names = {part.split("=", 1)[0] for row in varying for part in row.setting.split(", ")}
+    if len(names) != 1:
         return None
-    panels = list(dict.fromkeys((row.dataset, row.attacker, row.attribute, row.metric) for row in varying))
+    panels = list(dict.fromkeys(_panel(row) for row in varying))
     columns = min(3, len(panels))
     figure, axes = grid(-(-len(panels) // columns), columns, 1.9)
     methods = list(dict.fromkeys(row.method for row in varying))
     for axis, panel in zip(axes, panels, strict=False):
-        inside = [row for row in rows if (row.dataset, row.attacker, row.attribute, row.metric) == panel]
-        places = list(dict.fromkeys(row.setting for row in inside if row.setting and _on_the_axis(row.setting)))
-        for position, method in enumerate(methods):
-            colour = COLOURS[position % len(COLOURS)]
-            line = [row for row in inside if row.method == method and row.setting in places]
-            x = [places.index(row.setting) for row in line]
-            axis.plot(x, [row.value for row in line], "-", marker="o", ms=3.5, lw=1.2, color=colour, label=method)
-            for place, row in zip(x, line, strict=True):
-                if row.ci is not None:
-                    axis.plot([place, place], row.ci, color=colour, lw=0.8, alpha=0.6)
-            for row in inside:
-                if row.method == method and row.setting and row.setting not in places:
-                    axis.axhline(row.value, color=colour, lw=1.0, ls=":", label=f"{method}, {row.setting}")
-        for row in inside:
-            if row.method == "original" and not row.setting:
-                axis.axhline(row.value, color=INK, lw=0.9, ls=(0, (4, 2)), label="original")
-        single = all("," not in setting for setting in places)
-        axis.set_xticks(
-            range(len(places)), [text.rsplit("=", 1)[-1] if single else text for text in places], fontsize=7
-        )
+        _draw_sweep(axis, [row for row in rows if _panel(row) == panel], methods)
         dataset, attacker, attribute, metric = panel
         title(axis, " ".join(part for part in (attribute, metric.replace("_", " ")) if part))
-        name = places[0].split("=", 1)[0] if places and single else ""
-        axis.set_xlabel(", ".join(part for part in (dataset, attacker, name) if part), fontsize=7)
+        axis.set_xlabel(", ".join(part for part in (dataset, attacker, *names) if part), fontsize=7)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     legend_below(figure, 4, *axes[0].get_legend_handles_labels())
     return svg(figure, "results over the setting that varies")
+
+
+def _panel(row: Row) -> tuple[str, str, str, str]:
+    return row.dataset, row.attacker, row.attribute, row.metric
+
+
+def _draw_sweep(axis: "Axes", rows: Sequence[Row], methods: Sequence[str]) -> None:
+    """The rows of one panel: a line a method, and the lines across."""
+    places = list(dict.fromkeys(row.setting for row in rows if row.setting and _on_the_axis(row.setting)))
+    for position, method in enumerate(methods):
+        colour = COLOURS[position % len(COLOURS)]
+        line = [row for row in rows if row.method == method and row.setting in places]
+        x = [places.index(row.setting) for row in line]
+        axis.plot(x, [row.value for row in line], "-", marker="o", ms=3.5, lw=1.2, color=colour, label=method)
+        for place, row in zip(x, line, strict=True):
+            if row.ci is not None:
+                axis.plot([place, place], row.ci, color=colour, lw=0.8, alpha=0.6)
+        for row in rows:
+            if row.method == method and row.setting and row.setting not in places:
+                axis.axhline(row.value, color=colour, lw=1.0, ls=":", label=f"{method}, {row.setting}")
+    for row in rows:
+        if row.method == "original" and not row.setting:
+            axis.axhline(row.value, color=INK, lw=0.9, ls=(0, (4, 2)), label="original")
+    axis.set_xticks(range(len(places)), [setting.rsplit("=", 1)[-1] for setting in places], fontsize=7)
 
 
 def _shown(row: Row) -> bool:
@@ -100,15 +109,16 @@ def frontier_figure(curve: Curve) -> str:
     figure, (axis,) = grid(1, 1, 4.0)
     axis.axvspan(-0.01, MARGIN, color=FAINT, alpha=0.45, lw=0)
     axis.axhline(1.0, color=INK, lw=0.9, ls=(0, (4, 2)))
-    for position, method in enumerate(dict.fromkeys(point.method for point in curve.points)):
-        line = sorted((p for p in curve.points if p.method == method), key=lambda p: p.leakage)
-        colour = INK if method == "original" else COLOURS[position % len(COLOURS)]
+    others = [name for name in dict.fromkeys(point.method for point in curve.points) if name != "original"]
+    for method in ("original", *others):
+        # In the order of the plan: a curve follows its setting, wherever that leads.
+        line = [point for point in curve.points if point.method == method]
+        look = {"color": INK, "marker": "o", "mec": "white"} if method == "original" else _look(others.index(method))
         x, y = np.array([p.leakage for p in line]), np.array([p.utility for p in line])
-        marker = MARKERS[position % len(MARKERS)]
-        axis.plot(x, y, "-", marker=marker, ms=5, lw=1.1, color=colour, mec="white", mew=0.4, label=method)
+        axis.plot(x, y, **{"ls": "-", "ms": 5.5, "lw": 1.1, "mew": 0.5, "label": method, **look})
         for point in line:
             if point.utility_ci is not None:
-                axis.plot([point.leakage] * 2, point.utility_ci, color=colour, lw=0.8, alpha=0.6)
+                axis.plot([point.leakage] * 2, point.utility_ci, color=look["color"], lw=0.8, alpha=0.6)
     front = [point for point in curve.points if point.best]
     axis.plot([p.leakage for p in front], [p.utility for p in front], "o", ms=10, mfc="none", mec=INK, lw=0, mew=0.9)
     axis.set_xlim(left=-0.01)
@@ -118,3 +128,10 @@ def frontier_figure(curve: Curve) -> str:
     title(axis, f"{curve.dataset}, {curve.backbone}")
     legend_below(figure, 5, *axis.get_legend_handles_labels())
     return svg(figure, f"leakage against utility on {curve.dataset} with {curve.backbone}")
+
+
+def _look(position: int) -> dict[str, Any]:
+    """Colour and marker of a method; past the last colour hollow markers and dashes, so that no two look alike."""
+    colour, again = COLOURS[position % len(COLOURS)], position >= len(COLOURS)
+    look: dict[str, Any] = {"color": colour, "marker": MARKERS[(position + 3 * again) % len(MARKERS)]}
+    return look | ({"mfc": "white", "mec": colour, "mew": 1.0, "ls": "--"} if again else {"mec": "white"})

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +24,9 @@ from rich.text import Text
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.progress import Progress as Callback
 
+LINE_EVERY = 10.0
+"""Seconds between two lines of progress, and before the first, where there is no terminal to draw on."""
+
 
 class _Rate(ProgressColumn):
     """Steps a second."""
@@ -34,9 +38,16 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
-    """A callback (stage, done, total) that draws one bar a stage on standard error; None when quiet."""
+    """A callback (stage, done, total) that shows progress on standard error; None when quiet.
+
+    One bar a stage on a terminal. Elsewhere, as in a log, a plain line every ``LINE_EVERY`` seconds.
+    """
     if quiet:
         yield None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield ProgressLines(lambda line: print(line, file=sys.stderr, flush=True))
         return
     columns = (
         SpinnerColumn(),
@@ -47,56 +58,75 @@ def progress_bar(quiet: bool = False) -> Iterator[Callback | None]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=max(total, 1))
             bars.update(tasks[stage], completed=done, total=max(total, 1))
-            if done >= total:
-                bars.remove_task(tasks.pop(stage))
+            for ended in _ended(tasks, stage, done >= total):
+                bars.remove_task(tasks.pop(ended))
 
         yield advance
 
 
-@contextmanager
-def rows_progress(quiet: bool = False, every: float = 10.0) -> Iterator[Callback | None]:
-    """``progress_bar`` for work that is counted in rows, with rate and time left.
+@dataclass
+class _Stage:
+    """Where a stage began and where it is."""
 
-    Where standard error is no terminal, a line of text every ``every`` seconds, and one at the end of each stage.
-    """
-    console = Console(stderr=True)
-    if quiet:
-        yield None
-    elif console.is_terminal:
-        with progress_bar() as advance:
-            yield advance
-    else:
-        yield _Lines(every)
+    began: float
+    done_before: int
+    done: int
+    total: int
+
+    def text(self, name: str, now: float) -> str:
+        """Such as "training ncf 14/33, 2 min left"; without a count for what is done in one go."""
+        if self.total <= 1:
+            return name
+        counted = f"{name} {self.done:,}/{self.total:,}"
+        if self.done <= self.done_before:
+            return counted
+        rate = (self.done - self.done_before) / max(now - self.began, 1e-9)
+        fast = f", {rate:,.0f}/s" if rate >= 100 else ""
+        return f"{counted}{fast}, {_duration((self.total - self.done) / rate)} left"
 
 
-class _Lines:
-    """Progress as lines: stage, share, rate, time left."""
+class ProgressLines:
+    """Progress as lines of a log, each with the stages that are under way, the outermost first."""
 
-    def __init__(self, every: float) -> None:
-        self._every = every
-        self._stage = ""
-        self._said = self._began = 0.0
-        self._first = 0
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        """``write`` takes a line without its end; ``clock`` gives seconds."""
+        self._write = write
+        self._clock = clock
+        self._last = clock()
+        self._stages: dict[str, _Stage] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if stage != self._stage:
-            self._stage, self._began, self._said, self._first = stage, now, now, done
-            if done < total:
-                return
-        if done < total and now - self._said < self._every:
-            return
-        self._said = now
-        rate = (done - self._first) / max(now - self._began, 1e-9)
-        left = f", {(total - done) / rate:.0f} s left" if done < total and rate > 0 else ""
-        print(f"{stage}: {done:,} of {total:,} ({rate:,.0f} a second{left})", file=sys.stderr, flush=True)
+        """See ``attrcloak.progress``."""
+        now = self._clock()
+        known = self._stages.setdefault(stage, _Stage(now, done, done, total))
+        known.done, known.total = done, total
+        for inner in _ended(self._stages, stage, itself=False):
+            del self._stages[inner]
+        if now - self._last >= LINE_EVERY:
+            parts = [under_way.text(name, now) for name, under_way in self._stages.items()]
+            self._write(f"{time.strftime('%H:%M:%S')} {'; '.join(parts)}")
+            self._last = now
+        if done >= total:
+            del self._stages[stage]
+
+
+def _ended(stages: Mapping[str, Any], stage: str, itself: bool) -> list[str]:
+    """The stages that are over when one reports: those that began after it, and itself where it is done."""
+    names = list(stages)
+    return names[names.index(stage) + (0 if itself else 1) :]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def show(table: Table) -> None:

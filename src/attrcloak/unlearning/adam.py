@@ -126,4 +126,6 @@ def descend(
                 position = project(position)
             if progress is not None:
                 progress(name, step + 1, steps)
+    if progress is not None and stopped != "max steps":
+        progress(name, steps, steps)
     return Moved(placed(position), tuple(trace), stopped)

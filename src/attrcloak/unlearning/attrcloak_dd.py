@@ -107,4 +107,6 @@ class AttrCloakDD:
             position = position - change
             if progress is not None:
                 progress(self.name, step + 1, self.steps)
+        if progress is not None and stopped != "max steps":
+            progress(self.name, self.steps, self.steps)
         return Moved(best if stopped == "diverged" else position, tuple(trace), stopped)

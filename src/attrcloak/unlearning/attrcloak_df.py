@@ -88,6 +88,8 @@ class AttrCloakDF:
             return Moved(moved, solution.trace, solution.stopped, solution.eraser)
         space = RowSpace(rows.vectors, rows.cells.of_user, rows.cells.key)
         position, trace, stopped = self._descend(space, moments, progress)
+        if progress is not None and stopped != "max steps":
+            progress(self.name, self.steps, self.steps)
         return Moved(position, trace, stopped)
 
     @staticmethod

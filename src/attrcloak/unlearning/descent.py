@@ -189,7 +189,9 @@ def gradient_descent(
         rate: learning rate times the number of users, so that the same rate means the same step at every size; in
             squared units of the embedding.
         bounds: smallest and largest weight of the leakage, equal to hold it fixed. With 0 as the smallest nothing
-            moves, for the drift's gradient is 0 at the start.
+            moves, for the drift's gradient is 0 at the start. With a fixed weight the objective is one function, and
+            its drift, whose gradient is linear, is taken where the step ends (a proximal step): a rate that suits the
+            leakage would overshoot and diverge where the drift is a sum over many users.
         progress: called with the number of steps done.
 
     Returns:
@@ -211,7 +213,11 @@ def gradient_descent(
             best = position
         elif not leakage <= 2 * trace[0].leakage + 1:
             return best, tuple(trace), "diverged"
-        position = position - rate * (weight * field + (1 - weight) * back)
+        if bounds[0] < bounds[1]:
+            position = position - rate * (weight * field + (1 - weight) * back)
+        else:
+            hold = rate * (1 - weight) * 2 * objectives.drift_scale
+            position = (position - rate * weight * field + hold * space.start) / (1 + hold)
         if progress is not None:
             progress(step + 1)
     return position, tuple(trace), "max steps"

@@ -147,7 +147,6 @@ def test_an_interrupted_training_ends_in_the_same_vectors(
     planted: tuple[Split, UserAttributes], tmp_path: Path
 ) -> None:
     split, people = planted
-    file = tmp_path / "rap.safetensors"
     whole = RAP().fit("ncf", split, people, settings=SETTINGS)
 
     def interrupt(_: str, done: int, total: int) -> None:
@@ -155,13 +154,13 @@ def test_an_interrupted_training_ends_in_the_same_vectors(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        RAP().fit("ncf", split, people, settings=SETTINGS, progress=interrupt, checkpoint=file)
-    continued = RAP().fit("ncf", split, people, settings=SETTINGS, checkpoint=file)
+        RAP().fit("ncf", split, people, settings=SETTINGS, progress=interrupt, checkpoints=tmp_path)
+    continued = RAP().fit("ncf", split, people, settings=SETTINGS, checkpoints=tmp_path)
     assert continued.users.fingerprint() == whole.users.fingerprint()
     with pytest.raises(InvalidInput, match=r"adversary alpha: 1\.0 there, 2\.0 here"):
-        RAP(alpha=2.0).fit("ncf", split, people, settings=SETTINGS, checkpoint=file)
+        RAP(alpha=2.0).fit("ncf", split, people, settings=SETTINGS, checkpoints=tmp_path)
     with pytest.raises(InvalidInput, match="adversary people digest differ"):
-        RAP().fit("ncf", split, people.mark({"group": [1]}), settings=SETTINGS, checkpoint=file)
+        RAP().fit("ncf", split, people.mark({"group": [1]}), settings=SETTINGS, checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize("backbone", ["als", "bpr"])
@@ -194,7 +193,7 @@ def test_the_table_of_protections() -> None:
 @pytest.mark.data
 @pytest.mark.slow
 def test_slow_attackers_end_at_the_largest_class_and_leave_more_to_read(shared_data: Callable[[str], Path]) -> None:
-    """MovieLens 100K, 60 epochs, seed 0, XGBoost on gender with 20 % known, plain accuracy: .71 without protection, .87
+    """MovieLens 100K, 40 epochs, seed 0, XGBoost on gender with 20 % known, plain accuracy: .71 without protection, .87
     beside slow attackers, .68 beside attackers that keep up."""
     data = load("ml-100k", shared_data("ml-100k"))
     split, settings = data.interactions.leave_one_out(0), {"threads": 1, "epochs": 40}

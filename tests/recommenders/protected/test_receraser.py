@@ -19,7 +19,8 @@ from attrcloak.errors import InvalidInput, InvalidSettings
 from attrcloak.evaluation import evaluate
 from attrcloak.recommenders import train
 from attrcloak.recommenders.protected import protected_class
-from attrcloak.recommenders.protected.receraser import RecEraser, ShardedModel, balanced_assignment
+from attrcloak.recommenders.protected.balanced_shards import balanced_assignment
+from attrcloak.recommenders.protected.receraser import RecEraser, ShardedModel
 
 SMALL = {"factors": 6, "iterations": 5}
 PARTITIONS = pytest.mark.parametrize("partition", ["user", "interaction"])

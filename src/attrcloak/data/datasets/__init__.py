@@ -84,7 +84,8 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
     """
     known = _SETS.get(name)
     if known is None and data_dir is None:
-        raise InvalidSettings(not_among("no data set", name, NAMES))
+        unknown = not_among("no data set", name, NAMES)
+        raise InvalidSettings(f"{unknown}; a set of your own needs its folder as data_dir")
     tried: list[str] = []
     roots = [] if data_dir is None else [Path(data_dir)]
     inside = (name, known.folder, f"official/{known.folder}") if known else (name,)

@@ -5,6 +5,7 @@ imported by name only, so that those without torch work without torch.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from attrcloak.data.attributes import UserAttributes
@@ -32,6 +33,7 @@ class ProtectedModel(Protocol):
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        checkpoints: Path | None = None,
     ) -> Recommender:
         """Train a recommender under the protection.
 
@@ -43,10 +45,14 @@ class ProtectedModel(Protocol):
             settings: fields of the recommender's class to set; the rest keep their defaults.
             seed: the same seed gives the same vectors.
             progress: called with (stage, done, total).
+            checkpoints: a folder, made when it is needed, for the states of the torch models that are trained, one file
+                each. Called again with the same folder, a fit that was interrupted goes on from them and ends in the
+                same vectors. Delete the folder afterwards. See ``checkpoint`` of ``recommenders.train``.
 
         Returns:
             The recommender under its own name. Its ``settings`` are those of the recommender and, under "protection",
-            the name and settings of the protection and what it spent.
+            the name and settings of the protection and what it spent; its ``seconds`` are of everything the protection
+            did, interrupted runs included.
         """
         ...
 

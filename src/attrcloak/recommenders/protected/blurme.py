@@ -1,7 +1,9 @@
 """BlurMe: add items that are typical of the other classes to a profile, then train."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -69,15 +71,28 @@ class BlurMe:
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        checkpoints: Path | None = None,
     ) -> Recommender:
         """Obfuscate the training profiles and train on them; see ``ProtectedModel``.
 
         Raises:
             InvalidInput: an attribute somebody asked for has fewer than two classes with known users.
         """
+        began = time.perf_counter()
         blurred = self.obfuscate(split.train, people, also_rated=held_out_known(split), seed=seed, progress=progress)
+        rewriting_seconds = time.perf_counter() - began
         spent = {"name": self.name, **asdict(self), "added": len(blurred) - len(split.train)}
-        return train_on(blurred, backbone, split, spent, settings, seed, progress)
+        return train_on(
+            blurred,
+            backbone,
+            split,
+            spent,
+            settings=settings,
+            seed=seed,
+            progress=progress,
+            checkpoints=checkpoints,
+            rewriting_seconds=rewriting_seconds,
+        )
 
     def obfuscate(
         self,

@@ -1,8 +1,10 @@
 """LDP-SH: randomise who interacted with what before training, under local differential privacy."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -67,9 +69,12 @@ class LDPSH:
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        checkpoints: Path | None = None,
     ) -> Recommender:
         """Randomise the training profiles and train on them; see ``ProtectedModel``."""
+        began = time.perf_counter()
         randomised = self.obfuscate(split.train, people, seed=seed, progress=progress)
+        rewriting_seconds = time.perf_counter() - began
         lengths = Profiles.of(split.train).lengths[_asked(people.align(split.train.users))]
         budget = self.total_epsilon(lengths[lengths > 0], len(split.train.items))
         spent = {
@@ -78,7 +83,17 @@ class LDPSH:
             "mean_total_epsilon": float(budget.mean()) if len(budget) else 0.0,
             "largest_total_epsilon": float(budget.max()) if len(budget) else 0.0,
         }
-        return train_on(randomised, backbone, split, spent, settings, seed, progress)
+        return train_on(
+            randomised,
+            backbone,
+            split,
+            spent,
+            settings=settings,
+            seed=seed,
+            progress=progress,
+            checkpoints=checkpoints,
+            rewriting_seconds=rewriting_seconds,
+        )
 
     def total_epsilon(self, lengths: NDArray[np.integer], items: int) -> NDArray[np.float64]:
         """(n,) what a profile of each length spends, out of a catalogue of ``items``; see the class."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,12 @@ def train_on(
     backbone: str,
     split: Split,
     protection: Mapping[str, Any],
+    *,
     settings: Mapping[str, Any] | None,
     seed: int,
     progress: Progress | None,
+    checkpoints: Path | None,
+    rewriting_seconds: float,
 ) -> Recommender:
     """Train the backbone on rewritten profiles, and say in its settings what was done.
 
@@ -106,6 +110,8 @@ def train_on(
         settings: of the backbone.
         seed: of the backbone.
         progress: called with (stage, done, total).
+        checkpoints: see ``ProtectedModel``. After an interruption profiles are rewritten once more, to the same ones.
+        rewriting_seconds: what the profiles took; added to the seconds of the training.
     """
     validation = split.validation_items
     given = np.flatnonzero(validation != NO_ITEM)
@@ -115,8 +121,13 @@ def train_on(
         validation = validation.copy()
         validation[given[hit]] = NO_ITEM
     new = replace(split, train=rewritten, validation_items=validation)
-    model = train(backbone, new, seed=seed, settings=settings, progress=progress)
-    return replace(model, settings={**model.settings, "protection": dict(protection)})
+    checkpoint = None if checkpoints is None else checkpoints / "recommender.safetensors"
+    model = train(backbone, new, seed=seed, settings=settings, progress=progress, checkpoint=checkpoint)
+    return replace(
+        model,
+        settings={**model.settings, "protection": dict(protection)},
+        seconds=rewriting_seconds + model.seconds,
+    )
 
 
 def held_out_known(split: Split) -> Interactions:

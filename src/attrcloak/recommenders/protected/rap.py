@@ -77,9 +77,9 @@ class RAP:
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
-        checkpoint: Path | None = None,
+        checkpoints: Path | None = None,
     ) -> Recommender:
-        """See ``ProtectedModel``; ``checkpoint`` as in ``recommenders.train``.
+        """Train recommender and attackers; see ``ProtectedModel``.
 
         Raises:
             NotSupported: the backbone is not trained by torch, so no loss can be added to its own.
@@ -104,6 +104,7 @@ class RAP:
             seed + 1, lambda: nn.ModuleList(perceptron(model.factors, self.hidden, count) for count in classes)
         )
         attackers = Attackers(self, networks, codes)
+        checkpoint = None if checkpoints is None else checkpoints / "recommender.safetensors"
         trained = model.fit(split, seed, progress, checkpoint, attackers)
         read = attackers.accuracy(torch.from_numpy(trained.users.vectors.copy()))
         protection = {

@@ -1,8 +1,9 @@
 """RecEraser: train in shards, so that forgetting an interaction retrains only the shards that held it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from attrcloak.data.interactions import NO_ITEM, Interactions, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
 from attrcloak.progress import Progress
 from attrcloak.recommenders import train
+from attrcloak.recommenders.protected.balanced_shards import balanced_assignment, centres, squared_distances
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.recommenders.validation import validation_ndcg
 
@@ -76,13 +78,16 @@ class RecEraser:
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        checkpoints: Path | None = None,
     ) -> Recommender:
         """Train in shards, forget random interactions of everybody, aggregate; see ``ProtectedModel``.
 
         ``people`` is not read: the method knows no attributes. In the settings, "forgotten" is the number of
         interactions and "retrained" that of the shards trained again for them; random ones touch nearly every shard.
         """
-        sharded = self.train_shards(backbone, split, settings=settings, seed=seed, progress=progress)
+        sharded = self.train_shards(
+            backbone, split, settings=settings, seed=seed, progress=progress, checkpoints=checkpoints
+        )
         count = round(self.forget * len(split.train))
         if count:
             chosen = np.random.default_rng(seed).choice(len(split.train), size=count, replace=False)
@@ -91,7 +96,8 @@ class RecEraser:
                 train_set.users.values[train_set.user_rows[chosen]],
                 train_set.items.values[train_set.item_rows[chosen]],
             )
-            sharded = sharded.forget(*pairs, progress=progress)
+            again = None if checkpoints is None else checkpoints / "forgotten"
+            sharded = sharded.forget(*pairs, progress=progress, checkpoints=again)
         return sharded.recommender(progress)
 
     def train_shards(
@@ -103,6 +109,7 @@ class RecEraser:
         seed: int = 0,
         shard_of: NDArray[np.integer] | None = None,
         progress: Progress | None = None,
+        checkpoints: Path | None = None,
     ) -> "ShardedModel":
         """One sub-model a shard, nothing forgotten yet.
 
@@ -114,21 +121,26 @@ class RecEraser:
                 that their spaces are alike.
             shard_of: (m,) shard of each interaction in [0, shards), to use a partition made before.
             progress: called with ("shard <number> of <shards>: <stage>", done, total).
+            checkpoints: a folder for the states of the pre-training and of every shard; see ``ProtectedModel``.
         """
-        began = time.perf_counter()
+        seconds = 0.0
         if shard_of is None:
             stage = None if progress is None else _named("pre-training", progress)
-            whole = train(backbone, split, seed=seed, settings=settings, progress=stage)
+            file = None if checkpoints is None else checkpoints / "pre-training.safetensors"
+            whole = train(backbone, split, seed=seed, settings=settings, progress=stage, checkpoint=file)
+            began = time.perf_counter()
             shard_of = self.assign(split.train, whole, seed)
+            seconds = whole.seconds + time.perf_counter() - began
         shards: NDArray[np.int64] = np.array(shard_of, dtype=np.int64)
         if shards.shape != (len(split.train),) or shards.min() < 0 or shards.max() >= self.shards:
             raise InvalidInput(
                 f"shard_of has shape {shards.shape}, expected ({len(split.train)},) of numbers in [0, {self.shards})"
             )
         shards.setflags(write=False)
-        model = ShardedModel(self, backbone, dict(settings or {}), split, shards, (None,) * self.shards, seed)
-        model = model.trained(range(self.shards), progress)
-        return replace(model, seconds=time.perf_counter() - began)
+        model = ShardedModel(
+            self, backbone, dict(settings or {}), split, shards, (None,) * self.shards, seed, seconds=seconds
+        )
+        return model.trained(range(self.shards), progress, checkpoints)
 
     def assign(self, interactions: Interactions, whole: Recommender, seed: int) -> NDArray[np.int64]:
         """(m,) shard of each interaction, by k-means on pre-trained vectors and one balanced assignment.
@@ -142,7 +154,7 @@ class RecEraser:
         users = whole.users.vectors.astype(np.float64)
         if self.partition == "user":
             active = np.unique(interactions.user_rows)
-            distances = _squared_distances(users[active], self._centres(users[active], seed))
+            distances = squared_distances(users[active], self._centres(users[active], seed))
             shard = np.zeros(len(users), dtype=np.int64)
             shard[active] = balanced_assignment(distances, self._capacity(len(active)))
             return shard[interactions.user_rows]
@@ -151,11 +163,11 @@ class RecEraser:
         if len(sample) > _SAMPLE:
             sample = np.random.default_rng(seed).choice(sample, size=_SAMPLE, replace=False)
         points = np.hstack((users[interactions.user_rows[sample]], items[interactions.item_rows[sample]]))
-        centres = self._centres(points, seed)
+        middles = self._centres(points, seed)
         width = users.shape[1]
         of_users, of_items = (
-            _squared_distances(users, centres[:, :width]),
-            _squared_distances(items, centres[:, width:]),
+            squared_distances(users, middles[:, :width]),
+            squared_distances(items, middles[:, width:]),
         )
         distances = of_users[interactions.user_rows] + of_items[interactions.item_rows]
         return balanced_assignment(distances, self._capacity(len(interactions)))
@@ -164,17 +176,11 @@ class RecEraser:
         return int(np.ceil(self.cap * points / self.shards))
 
     def _centres(self, points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-        from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits
-
         if len(points) < self.shards:
             raise InvalidSettings(
                 f"shards is {self.shards} for {len(points)} {self.partition}s; use at most that many shards"
             )
-        # One thread: sums in another order give other last digits, and so perhaps another partition.
-        with threadpool_limits(limits=1):
-            fitted = KMeans(n_clusters=self.shards, n_init=1, random_state=seed).fit(points)
-        return np.asarray(fitted.cluster_centers_, dtype=np.float64)
+        return centres(points, self.shards, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +197,7 @@ class ShardedModel:
         seed: of every sub-model and the aggregation.
         forgotten: interactions forgotten so far.
         retrained: shards trained again so far, counted each time.
-        seconds: wall time of the training so far.
+        seconds: wall time of the trainings so far, of interrupted runs as well.
     """
 
     method: RecEraser
@@ -205,18 +211,26 @@ class ShardedModel:
     retrained: int = 0
     seconds: float = 0.0
 
-    def forget(self, users: NDArray[Any], items: NDArray[Any], *, progress: Progress | None = None) -> "ShardedModel":
+    def forget(
+        self,
+        users: NDArray[Any],
+        items: NDArray[Any],
+        *,
+        progress: Progress | None = None,
+        checkpoints: Path | None = None,
+    ) -> "ShardedModel":
         """A new model without these interactions; sub-models of shards that held none of them are kept as they are.
 
         Args:
             users: (f,) ids of the users.
             items: (f,) ids of the items.
             progress: called with ("shard <number> of <shards>: <stage>", done, total).
+            checkpoints: a folder for the states of the shards trained again, another one than they were first trained
+                with; see ``ProtectedModel``.
 
         Raises:
             InvalidInput: a pair is not among the remembered training interactions, or none would be left.
         """
-        began = time.perf_counter()
         remembered = self.split.train
         if len(users) != len(items):
             raise InvalidInput(f"{len(users)} users for {len(items)} items")
@@ -234,18 +248,20 @@ class ShardedModel:
         if gone.all():
             raise InvalidInput(f"all {len(gone)} interactions are to be forgotten; there is nothing to train on")
         touched = np.unique(self.shard_of[gone]).tolist()
-        model = replace(
+        left = replace(
             self,
             split=replace(self.split, train=remembered.keep(~gone)),
             shard_of=self.shard_of[~gone],
             forgotten=self.forgotten + int(gone.sum()),
             retrained=self.retrained + len(touched),
-        ).trained(touched, progress)
-        return replace(model, seconds=self.seconds + time.perf_counter() - began)
+        )
+        return left.trained(touched, progress, checkpoints)
 
-    def trained(self, shards: "range | list[int]", progress: Progress | None = None) -> "ShardedModel":
+    def trained(
+        self, shards: Sequence[int], progress: Progress | None = None, checkpoints: Path | None = None
+    ) -> "ShardedModel":
         """The same with the sub-models of these shards trained anew on what their shards hold."""
-        models = list(self.models)
+        models, seconds = list(self.models), self.seconds
         for shard in shards:
             inside = self.shard_of == shard
             if not inside.any():
@@ -260,8 +276,10 @@ class ShardedModel:
                 validation_items=np.where(here, self.split.validation_items, NO_ITEM).astype(np.int32),
             )
             stage = None if progress is None else _named(f"shard {shard + 1} of {len(models)}", progress)
-            models[shard] = train(self.backbone, own, seed=self.seed, settings=self.settings, progress=stage)
-        return replace(self, models=tuple(models))
+            file = None if checkpoints is None else checkpoints / f"shard-{shard + 1}.safetensors"
+            model = train(self.backbone, own, seed=self.seed, settings=self.settings, progress=stage, checkpoint=file)
+            models[shard], seconds = model, seconds + model.seconds
+        return replace(self, models=tuple(models), seconds=seconds)
 
     def stacked(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(k, U, d) and (k, I, d) vectors of the sub-models, 0 where a user or item has no interaction in the shard."""
@@ -310,45 +328,6 @@ class ShardedModel:
             seconds=self.seconds + time.perf_counter() - began,
             history=() if reached is None else (reached,),
         )
-
-
-def balanced_assignment(distances: NDArray[np.float64], capacity: int) -> NDArray[np.int64]:
-    """Give each point to a centre, no centre more than ``capacity`` points.
-
-    The result is that of going through all pairs of point and centre from the nearest on and taking a pair whenever the
-    point is free and the centre not full (Chen et al., WWW 2022, algorithm 1). As both sides rank pairs by the same
-    distance, deferred acceptance ends there too, and does it with whole columns at a time.
-
-    Args:
-        distances: (n, k) from each point to each centre.
-        capacity: at least n / k.
-
-    Returns:
-        (n,) centre of each point.
-    """
-    n, k = distances.shape
-    if capacity * k < n:
-        raise InvalidSettings(f"{k} centres with room for {capacity} do not hold {n} points")
-    preference = np.argsort(distances, axis=1, kind="stable")
-    tried = np.zeros(n, dtype=np.int64)
-    centre = np.full(n, -1, dtype=np.int64)
-    free = np.arange(n)
-    while len(free):
-        asked = preference[free, tried[free]]
-        tried[free] += 1
-        centre[free] = asked
-        for full in np.unique(asked).tolist():
-            held = np.flatnonzero(centre == full)
-            if len(held) > capacity:
-                order = np.argsort(distances[held, full], kind="stable")
-                centre[held[order[capacity:]]] = -1
-        free = np.flatnonzero(centre == -1)
-    return centre
-
-
-def _squared_distances(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
-    return np.asarray(squares - 2 * points @ centres.T, dtype=np.float64)
 
 
 def _named(place: str, progress: Progress) -> Progress:

@@ -40,12 +40,18 @@ class ShardAttention(nn.Module):
         self.heads = nn.ParameterList(torch.zeros(factors) for _ in ("users", "items"))
 
     def forward(self, vectors: Tensor, side: int) -> Tensor:
-        """(n, d) vectors of users (side 0) or items (1) from the (k, n, d) of the sub-models."""
+        """(n, d) vectors of users (side 0) or items (1) from the (k, n, d) of the sub-models.
+
+        Only pairs of shard and row that know each other are computed; most items are known by few shards.
+        """
         known = (vectors != 0).any(dim=2)
-        moved = torch.baddbmm(self.offsets, vectors, self.maps)
-        scores = torch.relu(self.hidden[side](moved)) @ self.heads[side]
-        weights = torch.softmax(scores.masked_fill(~known, -1e9), dim=0) * known
-        mixed: Tensor = (weights[:, :, None] * moved).sum(dim=0)
+        shard, row = known.nonzero(as_tuple=True)
+        of_shards = zip(vectors, known, self.maps, self.offsets, strict=True)
+        moved = torch.cat([own[knows] @ to_common + offset for own, knows, to_common, offset in of_shards])
+        scores = moved.new_full(known.shape, -1e9)
+        scores[shard, row] = torch.relu(self.hidden[side](moved)) @ self.heads[side]
+        weights = torch.softmax(scores, dim=0)[shard, row]
+        mixed: Tensor = moved.new_zeros(vectors.shape[1:]).index_add(0, row, weights[:, None] * moved)
         return mixed
 
 
@@ -113,8 +119,11 @@ def _descend(
             chosen = order[start : start + batch]
             triple = (seen.users[chosen], seen.items[chosen], seen.unseen(seen.users[chosen], rng))
             u, i, j = (torch.from_numpy(rows) for rows in triple)
-            user_vectors, item_vectors = model(sides[0], 0), model(sides[1], 1)
-            margin = (user_vectors[u] * (item_vectors[i] - item_vectors[j])).sum(dim=1)
+            # The vectors of the rows that the triples read, each once: a catalogue can be far larger than a batch.
+            users, of_triple = torch.unique(u, return_inverse=True)
+            items, of_pair = torch.unique(torch.stack([i, j]), return_inverse=True)
+            user_vectors, item_vectors = model(sides[0][:, users], 0), model(sides[1][:, items], 1)
+            margin = (user_vectors[of_triple] * (item_vectors[of_pair[0]] - item_vectors[of_pair[1]])).sum(dim=1)
             optimiser.zero_grad()
             torch.autograd.backward(nn.functional.softplus(-margin).mean())
             optimiser.step()
@@ -127,5 +136,7 @@ def _descend(
             continue
         stale += 1
         if stale >= PATIENCE:
+            if progress is not None:
+                progress("aggregating shards", EPOCHS, EPOCHS)
             break
     return best
