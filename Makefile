@@ -22,10 +22,13 @@ LIGHT := .venv
 TESTS := .venv-test
 BIN := $(TESTS)/bin
 
+# Sections of the benchmarks, all by default, such as BENCH_ARGS='passes growth'.
+BENCH_ARGS ?=
+
 # Two test processes share the cores: more threads in each would only make them wait for one another.
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg PYTHONHASHSEED=0
 
-.PHONY: demo test check lint types imports docs-check reference format clean help
+.PHONY: demo test check lint types imports docs-check reference bench format clean help
 
 demo: $(LIGHT)/.installed  ## the whole way on real data, without torch: make demo OUT=my-folder
 	$(LIGHT)/bin/attrcloak demo --out "$(OUT)" $(DEMO_ARGS)
@@ -49,6 +52,10 @@ docs-check: $(TESTS)/.installed  ## only the code blocks, commands and links of 
 	$(TEST_ENV) $(BIN)/python -m pytest tests/docs
 
 reference: $(TESTS)/.installed  ## write the generated parts of docs/reference from the code
+	$(BIN)/python docs/build_reference.py
+
+bench: $(TESTS)/.installed  ## measure what the passes cost and write docs/scale.json: make bench BENCH_ARGS=passes
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 	$(BIN)/python docs/build_reference.py
 
 format: $(TESTS)/.installed  ## rewrite the sources in the house's format

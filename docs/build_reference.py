@@ -111,10 +111,64 @@ def _frontier(content: dict[str, Any]) -> list[str]:
     return parts
 
 
+def scale() -> str:
+    """Every figure of docs/scale.json, section by section, and what they make of 10^9 and 10^10 users."""
+    content = json.loads((REFERENCE.parent / "scale.json").read_text(encoding="utf-8"))
+    parts = []
+    for name, section in content.items():
+        had = section["conditions"]
+        blas = ", ".join(f"{library} with {count} threads" for library, count in had["blas threads"].items())
+        rows = ["| table | what | median | smallest to largest | rounds | level | |", "|---|---|---|---|---|---|---|"]
+        parts += [
+            f"## {name.capitalize()}",
+            section["what"],
+            f"`python -m benchmarks {name}` on {had['date']}: {had['processor']}, {had['cores']} cores, load "
+            f"{had['load']} when it began, Python {had['python']}, NumPy {had['numpy']}, {blas}.",
+            "\n".join([*rows, *map(_figure_row, section["figures"])]),
+        ]
+    return "\n\n".join([*parts, "## What 10^9 and 10^10 users take", *_extrapolated(content["growth"]["figures"])])
+
+
+def _figure_row(figure: dict[str, Any]) -> str:
+    median, low, high = (f"{figure[which]:,.4g}" for which in ("median", "low", "high"))
+    unit = {"times": " x", "slope": ""}.get(figure["unit"], f" {figure['unit']}")
+    spread = "" if figure["repeats"] == 1 else f"{low} to {high}"
+    cells = (figure["table"], figure["what"], median + unit, spread, figure["repeats"], figure["level"], figure["note"])
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _extrapolated(growth: list[dict[str, Any]]) -> list[str]:
+    """From the users a second of the largest table to hours, with the arithmetic."""
+    table, rate = [(figure["table"], figure["median"]) for figure in growth if figure["unit"] == "users/s"][-1]
+    rows = [
+        "| users | table | both passes, this machine | 100 such machines | 1 GB/s of storage |",
+        "|---|---|---|---|---|",
+    ]
+    for power in (9, 10):
+        users, terabytes = 10**power, 10**power * 64 * 4 / 1e12
+        hours = users / rate / 3600
+        rows.append(
+            f"| 10^{power} | {terabytes:.3g} TB | {hours:.2g} h | {hours * 60 / 100:.2g} min "
+            f"| {3 * terabytes * 1e12 / 1e9 / 3600:.2g} h |"
+        )
+    mebibytes = 14 * (64 * 64 + 64 + 1) * 8 / 2**20
+    return [
+        f"**Extrapolated, not measured**, for 64 dimensions, float32, 14 cells. {table} went at {rate:,.3g} users/s "
+        "through both passes in memory, and time grows in proportion (the slope above), so seconds are users / rate. A "
+        "row has 64 x 4 bytes; both passes read it and the second writes it, 3 x users x 256 bytes in all, and where "
+        "storage is slower than the passes, it decides.",
+        "\n".join(rows),
+        "What workers send does not grow: the moments of 14 cells are 14 x (64 x 64 + 64 + 1) x 8 bytes = "
+        f"{mebibytes:.2g} MiB a part, of 294 cells {21 * mebibytes:.2g} MiB, and the eraser that goes back is as "
+        "large. The solve takes as long as for a thousand users.",
+    ]
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": commands,
     "methods.md": methods,
     "../reproduction.md": reproduction,
+    "../scale.md": scale,
 }
 
 

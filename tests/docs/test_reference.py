@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["cli.md", "methods.md", "../reproduction.md"])
+@pytest.mark.parametrize("page", ["cli.md", "methods.md", "../reproduction.md", "../scale.md"])
 def test_generated_parts_are_current(page: str) -> None:
     build = runpy.run_path(str(DOCS / "build_reference.py"))
     expected = build["rebuilt"](page)
