@@ -152,6 +152,11 @@ def test_constant_columns_stay_to_the_bit(world):
     stream(world, AttrCloakDF(steps=10), vectors="constant")
     old, new = world.read("constant"), world.read("out")
     assert all(new[id_][2] == old[id_][2] for id_ in old)
+    factors = world.vectors.astype(np.float32)
+    factors[:, -1] = 1
+    save_file({"user_factors": factors, "ids": world.ids}, world.folder / "bpr.safetensors")
+    stream(world, Calibrated(slices=0), vectors="bpr.safetensors", output="new.safetensors", columns=("age",))
+    np.testing.assert_array_equal(load_file(world.folder / "new.safetensors")["user_factors"][:, 2], factors[:, 2])
     assert any(new[id_][0] != old[id_][0] for id_ in old)
 
 
