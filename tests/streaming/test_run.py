@@ -254,8 +254,8 @@ def test_the_sample_is_audited_and_the_leak_that_is_left_is_found(world, monkeyp
     assert after.verdict.protected, after.verdict.reasons
     assert any("of 1500 users" in note for note in after.audit.notes)
     assert not any(result.attacker == "moment-equation" for result in after.audit.results)
-    assert before.leaks[0].p_before == before.leaks[0].p_after == 0.01
-    assert after.leaks[0].p_after > 0.01
+    assert before.leaks[0].p_before == before.leaks[0].p_after == 0.02
+    assert after.leaks[0].p_after > 0.02
 
 
 def test_classes_that_were_made_equal_are_not_called_protected(world):
