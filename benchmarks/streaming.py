@@ -4,9 +4,10 @@
     python benchmarks/streaming.py --folder /data/bench --users 50000000 --files 100 --engines pool --repeats 1
     python benchmarks/streaming.py --folder /data/bench --users 2000000 --kills 20
 
-Every figure is of a whole process, imports included, and the least of the repeats; all sides take turns.
-Memory is the sum of the resident sets of the process and all below it, looked at fifty times a second. "untouched"
-reads each file into a table and writes it again, in one process (with pyarrow's own threads) and in a pool.
+Every figure is of a whole process, imports included, and the least of the repeats; all sides take turns. "processor" is
+user and system time of all its processes, which other work on the machine disturbs least. Memory is the sum of the
+resident sets of the process and all below it, looked at fifty times a second. "untouched" reads each file into a table
+and writes it again, in one process (with pyarrow's own threads) and in a pool.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +60,18 @@ def main() -> None:
         sides[f"untouched, {workers} processes"] = again
     for engine in asked.engines:
         sides[engine] = command(asked.folder, engine, asked.workers, asked.method)
-    found: dict[str, list[tuple[float, int]]] = {side: [] for side in sides}
+    found: dict[str, list[Figures]] = {side: [] for side in sides}
     for _ in range(asked.repeats):
         for side, words in sides.items():
             clear(asked.folder)
             found[side].append(timed(words))
-            print(f"{side}: {found[side][-1][0]:.1f} s, {found[side][-1][1] / 1e6:.0f} MB", file=sys.stderr, flush=True)
+            print(f"{side}: {found[side][-1]}", file=sys.stderr, flush=True)
     clear(asked.folder)
-    seconds = {side: min(time for time, _ in runs) for side, runs in found.items()}
+    seconds, processor = (
+        {side: round(min(getattr(run, what) for run in runs), 2) for side, runs in found.items()}
+        for what in ("seconds", "processor")
+    )
+    plain = [side for side in sides if side.startswith("untouched")]
     print(
         json.dumps(
             {
@@ -74,11 +81,15 @@ def main() -> None:
                 "classes": asked.classes,
                 "method": asked.method,
                 "workers": asked.workers,
-                "seconds": {side: round(value, 2) for side, value in seconds.items()},
-                "peak_megabytes": {side: round(max(m for _, m in runs) / 1e6) for side, runs in found.items()},
+                "seconds": seconds,
+                "processor_seconds": processor,
+                "peak_megabytes": {side: max(run.megabytes for run in runs) for side, runs in found.items()},
                 "over_untouched": {
-                    engine: round(seconds[engine] / min(seconds[side] for side in seconds if "untouched" in side), 2)
+                    engine: {side: round(seconds[engine] / seconds[side], 2) for side in plain}
                     for engine in asked.engines
+                },
+                "processor_over_untouched": {
+                    engine: round(processor[engine] / processor[plain[0]], 2) for engine in asked.engines
                 },
             }
         )
@@ -138,9 +149,19 @@ def copy(pair: tuple[Path, Path]) -> None:
     pq.write_table(pq.read_table(pair[0]), pair[1])
 
 
-def timed(words: list[str]) -> tuple[float, int]:
-    """Wall time in seconds and peak memory in bytes of a process and all below it."""
+@dataclass(frozen=True)
+class Figures:
+    """Of one run: wall time and processor time in seconds, peak memory."""
+
+    seconds: float
+    processor: float
+    megabytes: int
+
+
+def timed(words: list[str]) -> Figures:
+    """What a process and all below it take."""
     peak = 0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -157,7 +178,9 @@ def timed(words: list[str]) -> tuple[float, int]:
     watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(words)}\n{err.decode()}")
-    return seconds, peak
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return Figures(seconds, processor, round(peak / 1e6))
 
 
 def family(pid: int) -> list[int]:
@@ -186,7 +209,7 @@ def killed(folder: Path, asked: argparse.Namespace) -> dict[str, object]:
     key.write_bytes(b"0123456789abcdef0123456789abcdef")
     words = [*command(folder, "pool", asked.workers, asked.method), "--key-file", str(key)]
     clear(folder)
-    seconds, _ = timed(words)
+    seconds = timed(words).seconds
     expected = digests(folder / "new")
     rng = random.Random(0)
     same = whole = 0

@@ -73,3 +73,41 @@ def test_a_pool_has_no_more_processes_than_parts():
     pool = engine_of("pool", parts=3, workers=16)
     assert isinstance(pool, ProcessPool)
     assert pool.workers == 3
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads sockets from /proc")
+def test_engines_listen_on_this_machine_only(engine):
+    list(engine.map(squared, range(4)))  # workers are there
+    listening = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":
+                listening[words[9]] = words[1].partition(":")[0]
+    own = {inode for pid in family(os.getpid()) for inode in sockets(pid)}
+    addresses = {listening[inode] for inode in own & set(listening)}
+    # 127.0.0.1, the same in IPv6, and ::1, as the kernel writes them
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert addresses or engine.name in ("in-process", "pool")
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for parent in found:
+        for thread in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += [int(child) for child in thread.read_text().split()]
+    return found
+
+
+def sockets(pid: int) -> set[str]:
+    """The numbers of its sockets."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            target = os.readlink(link)
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            found.add(target[8:-1])
+    return found

@@ -183,7 +183,7 @@ def test_two_runs_do_not_work_in_one_folder(world):
 
     sources = begun(world)
     with (world.folder / "out.partial" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)
         with pytest.raises(NotSupported, match="another run is at work"):
             once(sources)
     once(sources)
@@ -203,6 +203,25 @@ def test_what_is_not_finished_is_for_its_owner_only_and_the_key_goes_first(world
         unlearn_files(sources, Calibrated(), engine="in-process", check=False, progress=stop)
     assert (world.folder / "out.partial" / "eraser.safetensors").stat().st_mode & 0o077 == 0
     unlearn_files(sources, Calibrated(), engine="in-process", check=False)
+
+
+def test_a_file_that_changes_between_the_passes_ends_the_run(world):
+    path = world.folder / "table" / "part-00400.parquet"
+    content = path.read_bytes()
+
+    def touch(stage: str, done: int, total: int) -> None:
+        if stage.startswith("pass 2"):
+            path.write_bytes(content)  # another time of change, and the same content
+
+    unlearn_files(world.sources("same"), LEACE(), engine="in-process", check=False, progress=touch)
+
+    def change(stage: str, done: int, total: int) -> None:
+        if stage.startswith("pass 2"):
+            path.write_bytes((world.folder / "table" / "part-01100.parquet").read_bytes())
+
+    with pytest.raises(InvalidInput, match=r"part-00400.parquet was changed while this ran"):
+        unlearn_files(world.sources("out"), LEACE(), engine="in-process", check=False, progress=change)
+    assert not list(world.folder.glob("out*"))
 
 
 def test_a_finished_part_that_was_lost_is_written_again(world):

@@ -26,6 +26,9 @@ class RayTasks:
 
     def __init__(self, workers: int | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if not os.environ.get("RAY_ADDRESS"):
+            # Without it Ray turns 127.0.0.1 into an address that other machines reach, and listens to all of them.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         try:
             import ray
         except ImportError as error:

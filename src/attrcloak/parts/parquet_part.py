@@ -14,7 +14,8 @@ from attrcloak.errors import InvalidInput, UnreadableFile
 from attrcloak.parts.location import Location
 from attrcloak.parts.part import Change, Written, check_type, rows_per_batch
 
-_ROWS_PER_CHUNK = 1 << 20
+_ROWS_PER_CHUNK = 1 << 15
+"""Rows that the writer takes at once: beside each of their numbers it holds four bytes of its own."""
 _IDS_PER_BATCH = 1 << 18
 
 

@@ -165,13 +165,12 @@ def _of_batch(vectors: NDArray[np.floating], cells: NDArray[np.int32], key: Cell
     return Measured(moments, scaled, squares, low, high)
 
 
-def move(task: Task, eraser: Eraser, constant: NDArray[np.bool_], table: Location, folder: Location) -> MovedPart:
+def move(task: Task, eraser: Eraser, table: Location, folder: Location) -> MovedPart:
     """Pass 2: write one part with its users moved.
 
     Args:
         task: the part.
         eraser: the maps; with ``scaling`` "unit" every vector is brought to the common length first.
-        constant: (d_free,) columns that stay as they are, bit for bit.
         table: the folder of the new table.
         folder: for files that are not complete.
 
@@ -186,11 +185,10 @@ def move(task: Task, eraser: Eraser, constant: NDArray[np.bool_], table: Locatio
                 f"{part.location.shown} was changed while this ran; start again from an input that stays"
             )
         wanted = np.empty((len(task.sampled), len(free)))
-        moves = ~eraser.key.unmarked
 
         def change(start: int, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
             cells = task.cells(start, len(vectors))
-            new = _changed(vectors, cells, eraser, constant, free, moves)
+            new = _changed(vectors, cells, eraser, free)
             here = (task.sampled >= start) & (task.sampled < start + len(vectors))
             wanted[here] = new[task.sampled[here] - start][:, free]
             task.advance(len(vectors))
@@ -203,16 +201,12 @@ def _changed(
     vectors: NDArray[np.floating],
     cells: NDArray[np.int32],
     eraser: Eraser,
-    constant: NDArray[np.bool_],
     free: NDArray[np.int64],
-    moves: NDArray[np.bool_],
 ) -> NDArray[np.floating]:
     if eraser.scaling == "unit":
         vectors = at_length(vectors, eraser.common_length)[0].astype(vectors.dtype)
     everything = len(free) == vectors.shape[1]
     new = eraser.apply(vectors if everything else np.ascontiguousarray(vectors[:, free]), cells)
-    if constant.any():
-        new[:, constant] = vectors[:, free[constant]]
     if everything:
         return new
     whole = vectors.copy()

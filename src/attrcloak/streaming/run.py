@@ -179,7 +179,7 @@ def unlearn_files(
             return eraser, {"stopped": solution.stopped, "steps": len(solution.trace), "key_commitment": committed}
 
         eraser, how = stages.solve(solve)
-        written, vectors = stages.move(groups, sampled, eraser, constant)
+        written, vectors = stages.move(groups, sampled, eraser)
         found = leaks(measured.moments, moments, eraser, seed)
         report = verdict = None
         if check:
@@ -261,13 +261,12 @@ def _solve(method: MomentMethod | Calibrated, moments: CellMoments, key: bytes) 
 
 
 def _finished(eraser: Eraser, moments: CellMoments, constant: NDArray[np.bool_], part: Part) -> Eraser:
-    """The maps with constant columns left alone, and in one scale with what is scored beside them."""
+    """The maps in one scale with what is scored beside them, and with constant columns left alone."""
+    if part.scoring == "dot+constant" and not moments.key.unmarked.any():
+        scale = common_scale(moments, eraser)
+        eraser = replace(eraser, matrices=scale * eraser.matrices, offsets=scale * eraser.offsets)
     matrices = np.where(constant[:, None], np.eye(len(constant)), eraser.matrices)
-    eraser = replace(eraser, matrices=matrices, offsets=np.where(constant, 0.0, eraser.offsets))
-    if part.scoring != "dot+constant" or moments.key.unmarked.any():
-        return eraser
-    scale = common_scale(moments, eraser)
-    return replace(eraser, matrices=scale * eraser.matrices, offsets=scale * eraser.offsets)
+    return replace(eraser, matrices=matrices, offsets=np.where(constant, 0.0, eraser.offsets))
 
 
 def _fingerprint(space: Workspace, parts: Sequence[Part]) -> str:

@@ -115,7 +115,7 @@ class Stages:
         return Eraser.load(path), self.space.done["solved"]
 
     def move(
-        self, groups: Groups, sampled: NDArray[np.int64], eraser: Eraser, constant: NDArray[np.bool_]
+        self, groups: Groups, sampled: NDArray[np.int64], eraser: Eraser
     ) -> tuple[list[Written], NDArray[np.float64]]:
         """Pass 2: what was written of every part, and the new vectors of the sampled rows."""
         table, writing = self.staging / "table", self.staging / "writing"
@@ -131,7 +131,7 @@ class Stages:
         edges = np.searchsorted(sampled[order], groups.offsets)
         mine = [order[low:high] for low, high in pairwise(edges)]
         local = [sampled[at] - first for at, first in zip(mine, groups.offsets, strict=False)]
-        function = partial(move, eraser=eraser, constant=constant, table=table, folder=writing)
+        function = partial(move, eraser=eraser, table=table, folder=writing)
         for number, done in self._map("pass 2: writing", function, "moved", groups, local):
             np.save(samples / f"{number}.npy", done.sampled, allow_pickle=False)
             self.space.note(f"moved {number}", size=done.written.size, sha256=done.written.sha256)

@@ -14,7 +14,7 @@ from attrcloak.moments.surrogate import surrogate
 from attrcloak.unlearning.method import OBJECTIVE_RIDGE
 from attrcloak.unlearning.null_moments import null_marginals
 
-DRAWS = 99
+DRAWS = 49
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""Memory does not grow with the number of users."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import attrcloak
+
+SCRIPT = """
+import re, sys
+from attrcloak.streaming import Sources, unlearn_files
+from attrcloak.unlearning import Calibrated
+folder = sys.argv[1]
+sources = Sources(vectors=f"{folder}/users.npy", people=f"{folder}/people.parquet", output=f"{folder}/new.npy")
+unlearn_files(sources, Calibrated(), engine="in-process", check=False)
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+def peak_megabytes(folder: Path, users: int) -> float:
+    """Of a process that unlearns a table of so many users in 64 dimensions."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    block = rng.normal(size=(10_000, 64)).astype(np.float32)
+    table = np.lib.format.open_memmap(folder / "users.npy", "w+", dtype=np.float32, shape=(users, 64))
+    for start in range(0, users, len(block)):
+        table[start : start + len(block)] = block
+    del table
+    people = pa.table({"user_id": rng.permutation(users), "group": pa.array(rng.choice(["a", "b"], users))})
+    pq.write_table(people, folder / "people.parquet")
+    environment = {**os.environ, "PYTHONPATH": str(Path(attrcloak.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, check=True, env=environment
+    )
+    return json.loads(done.stdout) / 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_memory_does_not_grow_with_users(tmp_path):
+    small = peak_megabytes(tmp_path / "small", 50_000)
+    large = peak_megabytes(tmp_path / "large", 1_000_000)
+    assert (tmp_path / "large" / "users.npy").stat().st_size > 250e6
+    assert large < small + 60
