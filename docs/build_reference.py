@@ -68,6 +68,8 @@ def reproduction() -> str:
         content = json.loads(path.read_text(encoding="utf-8"))
         parts += _frontier(content) if "curves" in content else _table(content)
         for figure in sorted(path.parent.glob(f"{path.stem}*.svg")):
+            if "-sound" in figure.stem and not path.stem.endswith("-sound"):
+                continue  # that of the other protocol's file
             parts.append(f"![{content['title']}]({figure.relative_to(REFERENCE.parent).as_posix()})")
     return "\n\n".join(parts)
 

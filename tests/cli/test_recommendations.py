@@ -158,3 +158,28 @@ def test_a_protection_during_training_is_sent_to_where_it_runs(run, tmp_path, mo
     assert done.code == 1
     assert "attrcloak compare PLAN" in done.err
     assert "did you mean" not in done.err
+
+
+def test_a_training_that_was_interrupted_goes_on_in_its_folder(folder, run, monkeypatch):
+    pytest.importorskip("torch")
+    from attrcloak.recommenders import training
+
+    source = ("--dataset", "own", "--data-dir", folder, "--model", "bpr-mf")
+    assert run("train", *source, "--out", "whole").code == 0
+    looked = training.validation_ndcg
+    looks = []
+
+    def interrupting(*given):
+        looks.append(given)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+        return looked(*given)
+
+    monkeypatch.setattr(training, "validation_ndcg", interrupting)
+    assert run("train", *source, "--out", "cut").code != 0
+    assert [path.name for path in Path("cut").iterdir()] == ["training.checkpoint"]
+    assert run("train", *source, "--out", "cut").code == 0
+    np.testing.assert_array_equal(_vectors("cut/users.npz"), _vectors("whole/users.npz"))
+    assert {path.name for path in Path("cut").iterdir()} == {path.name for path in Path("whole").iterdir()}
+    done = run("train", *source, "--out", "cut", "--seed", 1)
+    assert done.code == 0, done.err

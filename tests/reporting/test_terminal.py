@@ -90,6 +90,20 @@ def test_a_log_gets_a_line_now_and_then_with_all_that_is_under_way():
     say("table on small", 5, 10)
     assert lines[-1][9:] == "table on small 5/10, 60 min left"
     assert len(lines) == 3
+    now[0] += LINE_EVERY / 2
+    say("table on small", 10, 10)
+    assert lines[-1][9:] == "table on small 10/10, in 12 min"
+    assert len(lines) == 4
+
+
+def test_a_log_tells_the_rate_of_what_is_counted_in_rows():
+    now = [0.0]
+    lines: list[str] = []
+    say = ProgressLines(lines.append, lambda: now[0])
+    say("moving", 0, 10_000_000)
+    now[0] += 20
+    say("moving", 4_000_000, 10_000_000)
+    assert lines[0][9:] == "moving 4,000,000/10,000,000, 30 s left (200,000 a second)"
 
 
 def test_a_stage_that_never_ended_is_over_when_one_around_it_goes_on():

@@ -78,6 +78,8 @@ def train(
 ) -> None:
     """Train a recommender on everything but each user's held-out items; leaves users.npz, items.npy and the people.
 
+    When it is interrupted, the same command goes on: bpr-mf, ncf and lightgcn keep how far they are in the folder.
+
     Example: attrcloak train --dataset ml-100k --model als --out model
     """
     import numpy as np
@@ -92,7 +94,9 @@ def train(
     files.refuse_a_file_as_folder(out)
     with progress_bar() as progress:
         loaded = load(dataset, data_dir, progress)
-        recommender = run_training(model, loaded.interactions.leave_one_out(seed), seed=seed, progress=progress)
+        checkpoint = out / "training.checkpoint"
+        split = loaded.interactions.leave_one_out(seed)
+        recommender = run_training(model, split, seed=seed, progress=progress, checkpoint=checkpoint)
     out.mkdir(parents=True, exist_ok=True)
     write_vectors(recommender.users, out / "users.npz")
     with replacing(out / "items.npy") as temporary:
@@ -111,6 +115,7 @@ def train(
         "fingerprint": recommender.users.fingerprint(),
     }
     write_json(description, out / "model.json")
+    checkpoint.unlink(missing_ok=True)
     if not loaded.people.names:
         files.note(
             f"{loaded.name} from {loaded.source} says nothing of its users: {out / 'people.csv'} lists their ids "

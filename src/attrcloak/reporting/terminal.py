@@ -81,19 +81,28 @@ class _Stage:
     total: int
 
     def text(self, name: str, now: float) -> str:
-        """Such as "training ncf 14/33, 2 min left"; without a count for what is done in one go."""
+        """Such as "training ncf 14/33, 2 min left", with the rate where it is large, as of rows.
+
+        Without a count for what is done in one go.
+        """
         if self.total <= 1:
             return name
         counted = f"{name} {self.done:,}/{self.total:,}"
-        if self.done <= self.done_before:
+        if self.done <= self.done_before or now <= self.began:
             return counted
-        rate = (self.done - self.done_before) / max(now - self.began, 1e-9)
-        fast = f", {rate:,.0f}/s" if rate >= 100 else ""
-        return f"{counted}{fast}, {_duration((self.total - self.done) / rate)} left"
+        rate = (self.done - self.done_before) / (now - self.began)
+        if self.done >= self.total:
+            when = f"in {_duration(now - self.began)}"
+        else:
+            when = f"{_duration((self.total - self.done) / rate)} left"
+        return f"{counted}, {when}" + (f" ({rate:,.0f} a second)" if rate >= 100 else "")
 
 
 class ProgressLines:
-    """Progress as lines of a log, each with the stages that are under way, the outermost first."""
+    """Progress as lines of a log, each with the stages that are under way, the outermost first.
+
+    One every ``LINE_EVERY`` seconds, and one at the end of an outermost stage that took as long.
+    """
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         """``write`` takes a line without its end; ``clock`` gives seconds."""
@@ -109,7 +118,8 @@ class ProgressLines:
         known.done, known.total = done, total
         for inner in _ended(self._stages, stage, itself=False):
             del self._stages[inner]
-        if now - self._last >= LINE_EVERY:
+        over = done >= total and stage == next(iter(self._stages)) and now - known.began >= LINE_EVERY
+        if over or now - self._last >= LINE_EVERY:
             parts = [under_way.text(name, now) for name, under_way in self._stages.items()]
             self._write(f"{time.strftime('%H:%M:%S')} {'; '.join(parts)}")
             self._last = now
