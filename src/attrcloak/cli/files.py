@@ -26,11 +26,23 @@ def names(text: str | None) -> tuple[str, ...] | None:
 def load_people(
     path: Path, id_column: str | None, columns: str | None, requests: Path | None = None
 ) -> "UserAttributes":
-    """Read people, and mark those who ask where a list of requests is given."""
+    """Read people, mark those who ask where a list of requests is given, and cross attributes named "a x b"."""
+    from attrcloak.data.attributes import CROSS
     from attrcloak.data.people_files import read_people
 
-    people = read_people(path, id_column=id_column, columns=names(columns))
-    return people if requests is None else people.mark(_read_requests(requests, people.names))
+    wanted = names(columns)
+    if wanted is None:
+        people = read_people(path, id_column=id_column)
+        return people if requests is None else people.mark(_read_requests(requests, people.names))
+    parts = [[part.strip() for part in name.split(CROSS)] for name in wanted]
+    single = tuple(dict.fromkeys(part for each in parts for part in each))
+    people = read_people(path, id_column=id_column, columns=single)
+    if requests is not None:
+        people = people.mark(_read_requests(requests, people.names))
+    for each in parts:
+        if len(each) > 1:
+            people = people.cross(*each)
+    return people.select([CROSS.join(each) for each in parts])
 
 
 def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
