@@ -133,7 +133,9 @@ def judge(
         for name in (tested if attributes is None else attributes)
         if name not in tested
     ]
-    return Verdict(not reasons, tuple(reasons), _next_steps(reasons, method), (*report.notes, *_shows_who_asked(report)))
+    return Verdict(
+        not reasons, tuple(reasons), _next_steps(reasons, method), (*report.notes, *_shows_who_asked(report))
+    )
 
 
 def _shows_who_asked(report: AuditReport) -> list[str]:

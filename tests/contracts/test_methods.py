@@ -336,7 +336,9 @@ def test_a_constant_column_gives_no_class_away(name):
     np.testing.assert_array_equal(after, table.vectors[:, 3])
 
 
-@pytest.mark.parametrize("name", ["attrcloak-df", "barycentre", "mean-removal", "leace", "label-free", "u2u-r", "d2d-r", "pau"])
+@pytest.mark.parametrize(
+    "name", ["attrcloak-df", "barycentre", "mean-removal", "leace", "label-free", "u2u-r", "d2d-r", "pau"]
+)
 def test_one_class_only_has_nothing_to_hide_and_moves_nothing(name):
     table, people = awkward("one class only")
     result = unlearned(name, table, people)

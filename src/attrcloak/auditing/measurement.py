@@ -68,8 +68,9 @@ def audit(
 ) -> AuditReport:
     """Measure how well attackers read attributes from what they are given.
 
-    All users whose class is known are attacked, whether they asked or not, unless ``judged`` says otherwise. Everything is computed in the order of the
-    ids, so the order of the table's rows changes nothing. The same seed gives the same report, whatever ``workers`` is.
+    All users whose class is known are attacked, whether they asked or not, unless ``judged`` says otherwise.
+    Everything is computed in the order of the ids, so the order of the table's rows changes nothing. The same seed
+    gives the same report, whatever ``workers`` is.
 
     The moment-equation attacker reads the vectors only. It assumes that the class moments over the users who asked
     equal those of all of them, solves once for each share of known labels, and has no relabelling to choose: its

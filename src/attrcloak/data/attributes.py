@@ -187,7 +187,9 @@ class UserAttributes:
         asked = np.any([column.marks for column in self.columns.values()], axis=0)
         silent = int((~asked[rows]).sum())
         if silent:
-            raise InvalidInput(f"{silent} of the {len(rows)} users named asked for nothing, so nothing was done to them")
+            raise InvalidInput(
+                f"{silent} of the {len(rows)} users named asked for nothing, so nothing was done to them"
+            )
         kept = np.zeros(len(self), dtype=bool)
         kept[rows] = True
         return UserAttributes(

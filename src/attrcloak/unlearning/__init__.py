@@ -40,7 +40,7 @@ DEMONSTRATED = (
     "noise",
 )
 """Methods a comparison runs when none are named: ours, the closed forms and the control, in a few minutes. The
-published rivals, and label-free for those who cannot be sure that old copies are gone, are run when asked for by name."""
+published rivals, and label-free, for those who cannot be sure that old copies are gone, run when asked for by name."""
 
 __all__ = [
     "D2DR",

@@ -83,10 +83,11 @@ def mean_directions(correlations: list[Matrix], chance: list[float], rng: np.ran
     """Orthonormal directions without which the correlations with every attribute are at chance.
 
     The attribute farthest above chance goes first: its strongest directions are erased one by one, the last one only
-    as far as needed. Each attribute is finished once; what is erased for later ones takes a little more from it.
+    as far as needed. What is erased for others afterwards leaves fewer dimensions to carry the rest; an attribute is
+    taken up again where that brings it more than a standard deviation above chance.
 
     Args:
-        correlations: for each of one or more attributes (d, K), columns sqrt(w_k) W (mu_k - mu) of whitened class means.
+        correlations: for each of one or more attributes (d, K), with columns sqrt(w_k) W (mu_k - mu), mu_k class means.
         chance: for each attribute the sum of squares to expect in each dimension where labels mean nothing.
         rng: draws where the last direction of an attribute is turned to.
 
@@ -95,19 +96,21 @@ def mean_directions(correlations: list[Matrix], chance: list[float], rng: np.ran
     """
     d = len(correlations[0])
     basis = np.zeros((d, 0))
-    unfinished = set(range(len(correlations)))
-    while unfinished and basis.shape[1] < d:
+    finished: set[int] = set()
+    while basis.shape[1] < d:
         free = d - basis.shape[1]
-        left = {j: correlations[j] - basis @ (basis.T @ correlations[j]) for j in unfinished}
-        total = {j: float((left[j] ** 2).sum()) for j in unfinished}
-        worst = max(unfinished, key=lambda j: total[j] / chance[j])
-        if total[worst] <= chance[worst] * free:
+        left = [c - basis @ (basis.T @ c) for c in correlations]
+        above = [float((c**2).sum()) / (unit * free) for c, unit in zip(left, chance, strict=True)]
+        limit = [1 + (_deviation(c, free) if j in finished else 0.0) for j, c in enumerate(correlations)]
+        open_ = [j for j in range(len(above)) if above[j] > limit[j]]
+        if not open_:
             break
+        worst = max(open_, key=above.__getitem__)
         directions, strengths, _ = np.linalg.svd(left[worst])
         strengths = np.append(strengths, np.zeros(d))[:d]
-        direction, excess = directions[:, 0], total[worst] - chance[worst] * (free - 1)
+        direction, excess = directions[:, 0], chance[worst] * (above[worst] * free - (free - 1))
         if strengths[0] ** 2 >= excess:
-            unfinished.remove(worst)
+            finished.add(worst)
             silent = directions[:, strengths <= 1e-9 * strengths[0]]
             aside = silent @ (silent.T @ rng.normal(size=d))
             aside -= basis @ (basis.T @ aside)
@@ -117,6 +120,11 @@ def mean_directions(correlations: list[Matrix], chance: list[float], rng: np.ran
                 direction = cosine * direction + np.sqrt(1 - cosine**2) * aside / length
         basis = np.hstack((basis, direction[:, None]))
     return basis
+
+
+def _deviation(correlations: Matrix, free: int) -> float:
+    """Standard deviation of the share of chance: a chi-squared variable's of free (K - 1) degrees of freedom."""
+    return float(np.sqrt(2 / (free * max(int(correlations.any(axis=0).sum()) - 1, 1))))
 
 
 def _correlations(marginal: ClassMoments, whiten: Matrix) -> Matrix:
