@@ -2,6 +2,7 @@
 
     python benchmarks/requests.py ml-1m als
     python benchmarks/requests.py ml-1m als --shares 0.01 --cover 0.1 --methods calibrated --data-dir DATA
+    python benchmarks/requests.py ml-1m als --shares 0.5 --batches 5
 
 Each redraw (seed) trains a recommender, draws who asks (for all attributes named) and a secret key anew. Means over the
 redraws with half of their 95 % interval (Student's t). What is printed for each method and share:
@@ -46,7 +47,10 @@ def main() -> None:
     parser.add_argument("--attackers", nargs="*", default=["logistic", "qda"])
     parser.add_argument("--cover", type=float, default=0.0, help="share of the others to move along")
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--batches", type=int, default=1, help="requests arrive in so many parts, one run for each")
     wanted = parser.parse_args()
+    if wanted.cover and wanted.batches > 1:
+        parser.error("a cover set of one batch may hold users of another; use --cover or --batches")
     dataset = load(wanted.dataset, wanted.data_dir)
     found: dict[tuple[float, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for seed in range(wanted.redraws):
@@ -59,21 +63,28 @@ def main() -> None:
         for share in wanted.shares:
             who = rng.choice(len(users), size=round(share * len(users)), replace=False)
             asked = people.mark(dict.fromkeys(wanted.attributes, users.ids.take(who)))
-            moving = asked.cover(wanted.cover, rng) if wanted.cover and share < 1 else asked
+            parts = [
+                people.mark(dict.fromkeys(wanted.attributes, users.ids.take(part)))
+                for part in np.array_split(who, wanted.batches)
+            ]
+            if wanted.cover and share < 1:
+                parts = [asked.cover(wanted.cover, rng)]
             for name in wanted.methods:
-                table = run(METHODS[name](), users, moving, seed=seed).table
+                table = users
+                for part in parts:
+                    table = run(METHODS[name](), table, part, seed=seed).table
                 after = evaluate(lambda rows, table=table, items=items: table.vectors[rows] @ items.T, split)
                 cell = found[share, name]
                 for key, value in leakage(table, users, asked, wanted.attackers, seed, share < 1).items():
                     cell[key].append(value)
                 mask = np.isin(before.rows, who)
-                for key, part in (("NDCG@10 asked", mask), ("NDCG@10 others", ~mask)):
-                    if part.any():
-                        old, new = (report.per_user["ndcg@10"][part].mean() for report in (before, after))
+                for key, group in (("NDCG@10 asked", mask), ("NDCG@10 others", ~mask)):
+                    if group.any():
+                        old, new = (report.per_user["ndcg@10"][group].mean() for report in (before, after))
                         cell[key].append(float(new / old))
                 print(f"redraw {seed}: {share:.0%} asked, {name} done", flush=True)
     for (share, name), cell in found.items():
-        print(f"\n{share:.0%} asked, {name}, cover {wanted.cover:.0%}")
+        print(f"\n{share:.0%} asked, {name}, cover {wanted.cover:.0%}, {wanted.batches} batch(es)")
         for key, values in cell.items():
             print(f"  {key:38} {summary(values)}")
 
