@@ -184,23 +184,22 @@ def test_an_attacker_may_learn_from_those_who_did_not_ask() -> None:
 def test_those_who_asked_are_judged_by_attackers_who_know_the_others() -> None:
     """Whoever asked is turned round: attackers who know only the others are wrong, and that is what is measured."""
     table, people = leaky(users=600)
-    asked = people.mark({"group": np.arange(0, 600, 4)})
+    asked = people.mark({"group": np.arange(0, 600, 2)})
     marks = asked["group"].marks
     turned = table.free.copy()
     turned[marks, 0] *= -1
     moved = table.with_free(turned)
     report = audit(moved, asked, protocol=QUICK, attackers=["logistic"], knows="others", judged="requests")
     attribute, who = report.results
-    assert (attribute.attribute, attribute.users) == ("group", 150)
+    assert (attribute.attribute, attribute.users) == ("group", 300)
     assert attribute.balanced_accuracy < 0.2
     assert attribute.adaptive_balanced_accuracy < 0.2
     assert (who.attribute, who.surface, who.users) == ("asked", "vectors", 600)
     assert report.settings["knows"] == "others"
     everybody = audit(moved, asked, protocol=QUICK, attackers=["logistic"], judged="requests").best("group")
-    assert everybody.users == 150
-    both = audit(moved, asked, protocol=QUICK, attackers=["logistic"]).best("group")
-    assert both.users == 600
-    assert both.balanced_accuracy > 0.6
+    assert everybody.users == 300
+    assert everybody.balanced_accuracy > 0.35, "whoever knows some of those who asked sees both ways round"
+    assert audit(moved, asked, protocol=QUICK, attackers=["logistic"]).best("group").users == 600
 
 
 def test_others_are_those_who_did_not_ask_for_this_attribute() -> None:
