@@ -8,8 +8,8 @@ Gender, age and occupation are unlearnt together, or those named. Intervals are 
 
     surfaces       vectors, old and new, top-50 lists (seen items masked, and not), history: logistic regression
     intersection   gender x age, unlearnt only separately: logistic regression and XGBoost
-    along          the old table along the directions in which anybody moved: what old and new give where the map
-                   is the same for everybody; logistic regression, 5, 20 and 80 % known
+    along          what a map that is the same for everybody takes from the old vector, found by regression of new on
+                   old, beside the old vector itself; logistic regression, 5, 20 and 80 % known
     told moments   moment equations whose attacker is told the exact class moments of the released table, as much as the
                    key of the draw could ever tell; beside them those of an attacker who is told nothing
     ensembles      boosted trees, a kernel machine, and a stack of both with logistic regression and QDA
@@ -159,10 +159,11 @@ def read(
 
 
 def along(old: NDArray[np.floating], new: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(n, r) old vectors along the r directions in which anybody moved, float32 rounding aside."""
-    moved = new - old
+    """(n, r) what the move takes from each old vector: its linear part, in the r directions in which anybody moved."""
+    moved, centred = new - old, old - old.mean(axis=0)
     _, lengths, directions = np.linalg.svd(moved - moved.mean(axis=0), full_matrices=False)
-    return np.asarray(old @ directions[lengths > 1e-4 * lengths[0]].T)
+    inside = moved @ directions[lengths > 1e-4 * lengths[0]].T  # float32 rounding aside
+    return np.asarray(centred @ np.linalg.lstsq(centred, inside - inside.mean(axis=0), rcond=None)[0])
 
 
 def show(title: str, report: AuditReport) -> None:

@@ -3,6 +3,7 @@
     python benchmarks/requests.py ml-1m als
     python benchmarks/requests.py ml-1m als --shares 0.01 --cover 0.1 --methods calibrated --data-dir DATA
     python benchmarks/requests.py ml-1m als --shares 0.5 --batches 5
+    python benchmarks/requests.py ml-1m als --methods label-free --fit everybody
 
 Each redraw (seed) trains a recommender, draws who asks (for all attributes named) and a secret key anew. Means over the
 redraws with half of their 95 % interval (Student's t). What is printed for each method and share:
@@ -28,6 +29,7 @@ from attrcloak.errors import InvalidInput
 from attrcloak.evaluation import evaluate
 from attrcloak.experiments.tables import interval
 from attrcloak.recommenders import train
+from attrcloak.release import apply_eraser
 from attrcloak.unlearning import METHODS, run
 
 PROTOCOL = replace(SOUND, known=(0.05, 0.2, 0.8), seeds=1, permutations=99, resamples=99, equations_known=())
@@ -48,6 +50,12 @@ def main() -> None:
     parser.add_argument("--cover", type=float, default=0.0, help="share of the others to move along")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--batches", type=int, default=1, help="requests arrive in so many parts, one run for each")
+    parser.add_argument(
+        "--fit",
+        choices=["requests", "everybody"],
+        default="requests",
+        help="everybody: methods with one map for all are fitted on all known users and applied to those who ask",
+    )
     wanted = parser.parse_args()
     if wanted.cover and wanted.batches > 1:
         parser.error("a cover set of one batch may hold users of another; use --cover or --batches")
@@ -72,7 +80,13 @@ def main() -> None:
             for name in wanted.methods:
                 table = users
                 for part in parts:
-                    table = run(METHODS[name](), table, part, seed=seed).table
+                    if wanted.fit == "everybody":
+                        eraser = run(METHODS[name](), table, people, seed=seed).eraser
+                        if eraser is None:
+                            parser.error(f"{name} leaves no eraser to apply")
+                        table = apply_eraser(eraser, table, part)
+                    else:
+                        table = run(METHODS[name](), table, part, seed=seed).table
                 after = evaluate(lambda rows, table=table, items=items: table.vectors[rows] @ items.T, split)
                 cell = found[share, name]
                 for key, value in leakage(table, users, asked, wanted.attackers, seed, share < 1).items():

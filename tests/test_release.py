@@ -277,6 +277,10 @@ def test_one_map_for_everybody_moves_users_of_unknown_class() -> None:
     moved = apply_to_everybody(fitted.eraser, table)
     np.testing.assert_array_equal(moved.vectors[:200], fitted.table.vectors[:200])
     assert (moved.vectors[200:] != table.vectors[200:]).any(axis=1).all()
+    everybody = people.mark({"group": np.arange(300)})
+    only = apply_eraser(fitted.eraser, table, everybody, users=Ids(np.array([250])))
+    np.testing.assert_array_equal(only.vectors[250], moved.vectors[250])
+    np.testing.assert_array_equal(np.delete(only.vectors, 250, axis=0), np.delete(table.vectors, 250, axis=0))
     by_class = unlearn(table, asked, MeanRemoval(), check=False).result.eraser
     assert by_class is not None
     with pytest.raises(NotSupported, match="label-free"):

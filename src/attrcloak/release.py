@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
 from attrcloak.auditing.questions import ASKED
@@ -351,7 +352,8 @@ def apply_eraser(
 ) -> EmbeddingTable:
     """Move the users of a table by a fitted eraser; those who did not ask stay bit-identical.
 
-    A class-conditional map fitted on some users can *raise* leakage for others: audit the result, or refit.
+    A class-conditional map fitted on some users can *raise* leakage for others: audit the result, or refit. An eraser
+    with one map for everybody serves all who ask for any of its attributes, whatever their classes.
 
     Args:
         eraser: what was fitted.
@@ -366,6 +368,9 @@ def apply_eraser(
     people = people.select(eraser.key.attributes).align(table.ids)
     if users is not None:
         people = people.only(users)
+    if _one_map(eraser):
+        asked = np.any([column.marks for column in people.columns.values()], axis=0)
+        return _with_one_map(eraser, table, asked)
     codes = np.full((len(table), len(eraser.key.attributes)), NOT_MARKED, dtype=np.int32)
     strange = []
     for column, (name, classes) in enumerate(zip(eraser.key.attributes, eraser.key.classes, strict=True)):
@@ -396,18 +401,26 @@ def apply_to_everybody(eraser: Eraser, table: EmbeddingTable) -> EmbeddingTable:
         NotSupported: the maps of the cells differ, so a user's class decides which one is theirs.
         InvalidInput: the widths differ.
     """
-    fitted = np.flatnonzero(~eraser.key.unmarked)
-    same = (eraser.matrices[fitted] == eraser.matrices[fitted[:1]]).all()
-    if not (same and (eraser.offsets[fitted] == eraser.offsets[fitted[:1]]).all()):
+    if not _one_map(eraser):
         raise NotSupported(
-            f"this eraser has a map of its own for each of {len(fitted)} combinations of classes, so it needs to know "
-            "who is in which; methods with one map for everybody are leace and label-free"
+            f"this eraser has a map of its own for each of {int((~eraser.key.unmarked).sum())} combinations of classes, "
+            "so it needs to know who is in which; methods with one map for everybody are leace and label-free"
         )
+    return _with_one_map(eraser, table, np.ones(len(table), dtype=bool))
+
+
+def _one_map(eraser: Eraser) -> bool:
+    fitted = ~eraser.key.unmarked
+    matrices, offsets = eraser.matrices[fitted], eraser.offsets[fitted]
+    return bool((matrices == matrices[:1]).all() and (offsets == offsets[:1]).all())
+
+
+def _with_one_map(eraser: Eraser, table: EmbeddingTable, moves: NDArray[np.bool_]) -> EmbeddingTable:
     if len(table.free_columns) != eraser.dim:
         raise InvalidInput(f"the eraser is for {eraser.dim} dimensions, the table has {len(table.free_columns)}")
     scaled = unit_length(table, eraser.common_length)[0] if eraser.scaling == "unit" else table
-    cells = np.full(len(table), fitted[0], dtype=np.int32)
-    return scaled.with_free(eraser.apply(scaled.free, cells), np.ones(len(table), dtype=bool))
+    cells = np.where(moves, np.flatnonzero(~eraser.key.unmarked)[0], -1).astype(np.int32)
+    return scaled.with_free(eraser.apply(scaled.free, cells), moves)
 
 
 def undo(
