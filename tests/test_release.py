@@ -272,7 +272,7 @@ def test_a_withdrawal_is_undone_alone_by_an_eraser_too() -> None:
 def test_one_map_for_everybody_moves_users_of_unknown_class() -> None:
     table, people = planted_leak(users=300, dim=5)
     asked = people.mark({"group": np.arange(200)})
-    fitted = unlearn(table, asked, LabelFree(), check=False).result
+    fitted = unlearn(table, asked, LabelFree(length="keep"), check=False).result
     assert fitted.eraser is not None
     moved = apply_to_everybody(fitted.eraser, table)
     np.testing.assert_array_equal(moved.vectors[:200], fitted.table.vectors[:200])

@@ -403,8 +403,8 @@ def apply_to_everybody(eraser: Eraser, table: EmbeddingTable) -> EmbeddingTable:
     """
     if not _one_map(eraser):
         raise NotSupported(
-            f"this eraser has a map of its own for each of {int((~eraser.key.unmarked).sum())} combinations of classes, "
-            "so it needs to know who is in which; methods with one map for everybody are leace and label-free"
+            f"this eraser has a map of its own for each of {int((~eraser.key.unmarked).sum())} combinations of classes,"
+            " so it needs to know who is in which; methods with one map for everybody are leace and label-free"
         )
     return _with_one_map(eraser, table, np.ones(len(table), dtype=bool))
 
