@@ -129,6 +129,7 @@ def test_what_only_those_who_did_not_ask_teach_is_found() -> None:
     assert release.audit_by_others.best("group").balanced_accuracy < 0.2
     assert release.verdict is not None
     assert not release.verdict.protected
+    assert any("teach attackers" in step for step in release.verdict.next_steps)
     assert any("below chance (0.500), knowing only users who did not ask" in r for r in release.verdict.reasons)
 
 

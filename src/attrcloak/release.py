@@ -258,12 +258,18 @@ FEW_REQUESTS = (
 )
 
 
+BY_OTHERS = (
+    "users who did not ask teach attackers what chance would explain among few: take all from the draw (calibrated: "
+    "--set own_per_dimension=0), or fit on everybody and apply to those who ask (label-free)",
+)
+
+
 def _both(verdict: Verdict, by_others: Verdict) -> Verdict:
     """Protected from attackers of either knowledge; the second's reasons say which they are."""
     return Verdict(
         verdict.protected and by_others.protected,
         verdict.reasons + tuple(f"{reason}, knowing only users who did not ask" for reason in by_others.reasons),
-        tuple(dict.fromkeys(verdict.next_steps + by_others.next_steps)),
+        tuple(dict.fromkeys(verdict.next_steps + (BY_OTHERS if by_others.reasons else ()) + by_others.next_steps)),
         tuple(dict.fromkeys(verdict.warnings + by_others.warnings)),
     )
 
