@@ -12,8 +12,9 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.recommenders import train
-from attrcloak.release import apply_eraser, judge, plan, undo, unlearn
-from attrcloak.unlearning import LEACE, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, MeanRemoval, run
+from attrcloak.release import apply_eraser, apply_to_everybody, judge, plan, undo, unlearn
+from attrcloak.unlearning import LEACE, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, LabelFree, MeanRemoval, run
+from attrcloak.unlearning.method import Moved
 from attrcloak.unlearning.undo import OriginalRows
 
 QUICK = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99, equations_known=(0.8,))
@@ -96,6 +97,58 @@ def test_a_leak_of_higher_order_is_left_and_said_so() -> None:
     release = unlearn(table, people, MeanRemoval(), attackers=("knn",), protocol=replace(QUICK, equations_known=()))
     assert release.verdict is not None
     assert "knn" in " ".join(release.verdict.reasons)
+
+
+def test_only_those_who_asked_are_judged_and_by_attackers_who_know_the_others_too() -> None:
+    table, people = planted_leak("linear", users=1600, dim=4, strength=2.0, seed=0)
+    asked = people.mark({"group": np.arange(0, 1600, 2)})
+    release = unlearn(table, asked, Calibrated(), key=b"k" * 32, attackers=("logistic",), protocol=QUICK)
+    assert release.audit is not None
+    assert release.audit_by_others is not None
+    assert release.verdict is not None
+    assert release.verdict.protected, release.verdict.reasons
+    assert release.audit.best("group").users == 800
+    assert release.audit_by_others.settings["knows"] == "others"
+
+
+def test_what_only_those_who_did_not_ask_teach_is_found() -> None:
+    """Everybody who asked is turned round: half and half, the classes lie alike, yet the others show which is which."""
+
+    class TurnedRound:
+        name = "turned round"
+
+        def move(self, rows, progress=None):  # type: ignore[no-untyped-def]
+            return Moved(2 * rows.vectors.mean(axis=0) - rows.vectors)
+
+    table, people = planted_leak("linear", users=1600, dim=4, strength=2.0, seed=0)
+    asked = people.mark({"group": np.arange(0, 1600, 2)})
+    release = unlearn(table, asked, TurnedRound(), attackers=("logistic",), protocol=replace(QUICK, equations_known=()))
+    assert release.audit is not None
+    assert release.audit_by_others is not None
+    assert abs(release.audit.best("group").balanced_accuracy - 0.5) < 0.1
+    assert release.audit_by_others.best("group").balanced_accuracy < 0.2
+    assert release.verdict is not None
+    assert not release.verdict.protected
+    assert any("teach attackers" in step for step in release.verdict.next_steps)
+    assert any("below chance (0.500), knowing only users who did not ask" in r for r in release.verdict.reasons)
+
+
+def test_too_few_requests_to_measure_are_not_called_protected() -> None:
+    table, people = planted_leak("linear", users=400, dim=4, seed=0)
+    release = unlearn(table, people.mark({"group": np.arange(12)}), MeanRemoval(), attackers=("logistic",))
+    assert release.verdict is not None
+    assert not release.verdict.protected
+    assert release.audit is None
+    assert any("--cover" in step for step in release.verdict.next_steps)
+    assert (release.table.vectors[:12] != table.vectors[:12]).any(axis=1).all()
+
+
+def test_a_table_that_shows_who_asked_is_warned_of_and_not_condemned() -> None:
+    asked = found(attribute="asked", classes=("no", "yes"), balanced_accuracy=0.9, ci=(0.88, 0.92))
+    verdict = judge(report(found(), asked), ["gender"])
+    assert verdict.protected
+    assert any("who asked" in text and "0.900" in text for text in verdict.warnings)
+    assert not judge(report(found(), replace(asked, ci=(0.52, 0.98)))).warnings
 
 
 def test_without_a_check_there_is_no_verdict() -> None:
@@ -182,6 +235,66 @@ def test_original_rows_undo_exactly(length: str, tmp_path) -> None:  # type: ign
     assert (tmp_path / "undo.safetensors").stat().st_mode & 0o077 == 0
     back = undo(OriginalRows.load(tmp_path / "undo.safetensors"), result.table)
     np.testing.assert_array_equal(back.vectors, table.vectors)
+
+
+@pytest.mark.parametrize("length", ["keep", "unit"])
+def test_a_withdrawal_is_undone_alone(length: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    table, people = planted_leak(users=200, dim=5)
+    asked = people.mark({"group": np.arange(120)})
+    result = unlearn(table, asked, Calibrated(length=length), check=False).result  # type: ignore[arg-type]
+    OriginalRows.of(table, result).save(tmp_path / "undo.safetensors")
+    kept = OriginalRows.load(tmp_path / "undo.safetensors")
+    back = undo(kept, result.table, users=Ids(np.array([7, 11])))
+    stays = np.setdiff1d(np.arange(200), [7, 11])
+    np.testing.assert_array_equal(back.vectors[stays], result.table.vectors[stays])
+    if length == "keep":
+        np.testing.assert_array_equal(back.vectors[[7, 11]], table.vectors[[7, 11]])
+    else:  # like somebody who never asked: the original direction at the table's length
+        scale = np.linalg.norm(result.table.vectors[199]) / np.linalg.norm(table.vectors[[7, 11]], axis=1)
+        np.testing.assert_allclose(back.vectors[[7, 11]], table.vectors[[7, 11]] * scale[:, None], rtol=1e-5)
+    if length == "keep":
+        with pytest.raises(InvalidInput, match="1 of the 2 users named are not in the undo file"):
+            undo(kept, result.table, users=Ids(np.array([7, 150])))
+
+
+def test_a_withdrawal_is_undone_alone_by_an_eraser_too() -> None:
+    table, people = planted_leak(users=200, dim=5)
+    asked = people.mark({"group": np.arange(120)})
+    result = unlearn(table, asked, MeanRemoval(), check=False).result
+    assert result.eraser is not None
+    back = undo(result.eraser, result.table, asked, users=Ids(np.array([7])))
+    np.testing.assert_allclose(back.vectors[7], table.vectors[7], atol=1e-5)
+    stays = np.setdiff1d(np.arange(200), [7])
+    np.testing.assert_array_equal(back.vectors[stays], result.table.vectors[stays])
+    with pytest.raises(InvalidInput, match="asked for nothing"):
+        undo(result.eraser, result.table, asked, users=Ids(np.array([150])))
+
+
+def test_one_map_for_everybody_moves_users_of_unknown_class() -> None:
+    table, people = planted_leak(users=300, dim=5)
+    asked = people.mark({"group": np.arange(200)})
+    fitted = unlearn(table, asked, LabelFree(length="keep"), check=False).result
+    assert fitted.eraser is not None
+    moved = apply_to_everybody(fitted.eraser, table)
+    np.testing.assert_array_equal(moved.vectors[:200], fitted.table.vectors[:200])
+    assert (moved.vectors[200:] != table.vectors[200:]).any(axis=1).all()
+    everybody = people.mark({"group": np.arange(300)})
+    only = apply_eraser(fitted.eraser, table, everybody, users=Ids(np.array([250])))
+    np.testing.assert_array_equal(only.vectors[250], moved.vectors[250])
+    np.testing.assert_array_equal(np.delete(only.vectors, 250, axis=0), np.delete(table.vectors, 250, axis=0))
+    by_class = unlearn(table, asked, MeanRemoval(), check=False).result.eraser
+    assert by_class is not None
+    with pytest.raises(NotSupported, match="label-free"):
+        apply_to_everybody(by_class, table)
+
+
+def test_a_second_run_leaves_everybody_else_bit_identical_at_one_length_too() -> None:
+    table, people = planted_leak(users=400, dim=5)
+    first = unlearn(table, people.mark({"group": np.arange(100)}), Calibrated(length="unit"), check=False).table
+    second = unlearn(first, people.mark({"group": np.arange(100, 200)}), Calibrated(length="unit"), check=False).table
+    stays = np.r_[0:100, 200:400]
+    np.testing.assert_array_equal(second.vectors[stays], first.vectors[stays])
+    assert (second.vectors[100:200] != first.vectors[100:200]).any(axis=1).all()
 
 
 def test_what_cannot_be_undone_says_so() -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Calibrated,
         CalibratedDD,
         GaussianNoise,
+        LabelFree,
         MeanRemoval,
     )
 
@@ -64,6 +65,7 @@ _HOME = {
     "CalibratedDD": "attrcloak.unlearning",
     "D2DR": "attrcloak.unlearning",
     "GaussianNoise": "attrcloak.unlearning",
+    "LabelFree": "attrcloak.unlearning",
     "LEACE": "attrcloak.unlearning",
     "MeanRemoval": "attrcloak.unlearning",
     "PAU": "attrcloak.unlearning",
@@ -103,6 +105,7 @@ __all__ = [
     "GaussianNoise",
     "Ids",
     "Interactions",
+    "LabelFree",
     "MeanRemoval",
     "Release",
     "Split",

@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
+from attrcloak.auditing.questions import ASKED
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.moments.eraser import Eraser
@@ -66,13 +70,16 @@ class Release:
 
     Attributes:
         result: the new table, and how it came about.
-        audit: of the new table on held-out users; None when the check was left out.
+        audit: of the new table on held-out users; None when the check was left out. Where not everybody asked, only
+            users who did are attacked; None, too, where they are too few to measure anything.
         verdict: None when the check was left out.
+        audit_by_others: the same by attackers who know only users who did not ask; None where everybody did.
     """
 
     result: UnlearningResult
     audit: AuditReport | None = None
     verdict: Verdict | None = None
+    audit_by_others: AuditReport | None = None
 
     @property
     def table(self) -> EmbeddingTable:
@@ -89,7 +96,8 @@ def judge(
     above or below, and its interval excludes chance, all intervals taken simultaneously at 95 %; or when relabelling
     its answers (the adaptive attacker) brings it more than ``margin`` above chance and beyond what its interval's width
     explains. The moment equations count above chance only. An attribute without any result counts against the table
-    too: what was not tested is not called protected. Classes that were left out are warned of.
+    too: what was not tested is not called protected. Classes that were left out are warned of, and so is a table that
+    shows who asked: that is no class of an attribute, and hiding it is not what was asked for.
 
     Args:
         report: of the table.
@@ -98,7 +106,7 @@ def judge(
         method: name of the method that made the table, so that the next steps are not what was just done.
     """
     reasons = []
-    on_vectors = [result for result in report.results if result.surface == "vectors"]
+    on_vectors = [result for result in report.results if result.surface == "vectors" and result.attribute != ASKED]
     normal = NormalDist()
     # One table is tested by many attackers: widen each interval so that all of them hold together (Bonferroni).
     widen = normal.inv_cdf(1 - 0.025 / max(len(on_vectors), 1)) / normal.inv_cdf(0.975)
@@ -126,7 +134,21 @@ def judge(
         for name in (tested if attributes is None else attributes)
         if name not in tested
     ]
-    return Verdict(not reasons, tuple(reasons), _next_steps(reasons, method), report.notes)
+    return Verdict(
+        not reasons, tuple(reasons), _next_steps(reasons, method), (*report.notes, *_shows_who_asked(report))
+    )
+
+
+def _shows_who_asked(report: AuditReport) -> list[str]:
+    found = [result for result in report.results if result.surface == "vectors" and result.attribute == ASKED]
+    telling = [result for result in found if result.ci[0] > result.chance + MARGIN]
+    if not telling:
+        return []
+    best = max(telling, key=lambda result: result.balanced_accuracy)
+    return [
+        f"the table shows who asked: {best.attacker} tells it with balanced accuracy {best.balanced_accuracy:.3f} "
+        f"[{best.ci[0]:.3f}, {best.ci[1]:.3f}]; a cover set (UserAttributes.cover, --cover) moves others along"
+    ]
 
 
 NEXT_STEPS = (
@@ -197,7 +219,9 @@ def unlearn(
         progress: called with (stage, done, total).
 
     Returns:
-        The result, with audit and verdict. ``verdict.protected`` speaks of these attackers only.
+        The result, with audit and verdict. ``verdict.protected`` speaks of these attackers only, and where not
+        everybody asked of those who did: attackers who know a share of everybody, and attackers who know only users
+        who did not ask, whose vectors are as they were.
     """
     names = tuple(attributes) if attributes is not None else people.names
     result = run(
@@ -205,10 +229,49 @@ def unlearn(
     )
     if not check:
         return Release(result)
-    report = audit(
-        result.table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress
+    measure = partial(
+        audit, result.table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    aligned = people.align(table.ids)
+    if all((aligned[name].known == aligned[name].marks).all() for name in names):
+        report = measure()
+        return Release(result, report, judge(report, names, method=result.method))
+    try:
+        report = measure(judged="requests")
+    except InvalidInput as error:
+        untested = Verdict(False, tuple(error.problems), FEW_REQUESTS)
+        return Release(result, None, untested)
+    verdict = judge(report, names, method=result.method)
+    try:
+        by_others = measure(judged="requests", knows="others")
+    except InvalidInput as error:
+        missing = tuple(f"attackers who know only users who did not ask: {problem}" for problem in error.problems)
+        return Release(result, report, replace(verdict, warnings=verdict.warnings + missing))
+    tested = [name for name in names if any(found.attribute == name for found in by_others.results)]
+    second = judge(by_others, tested, method=result.method)
+    return Release(result, report, _both(verdict, second), by_others)
+
+
+FEW_REQUESTS = (
+    "too few users asked for an audit of them: wait for more requests, or move others along with a cover set (--cover)",
+)
+
+
+BY_OTHERS = (
+    "users who did not ask teach attackers what chance would explain among few: take all from the draw (calibrated: "
+    "--set own_per_dimension=0), or fit on everybody and apply to those who ask (label-free)",
+)
+
+
+def _both(verdict: Verdict, by_others: Verdict) -> Verdict:
+    """Protected from attackers of either knowledge; the second's reasons say which they are."""
+    return Verdict(
+        verdict.protected and by_others.protected,
+        verdict.reasons + tuple(f"{reason}, knowing only users who did not ask" for reason in by_others.reasons),
+        tuple(dict.fromkeys(verdict.next_steps + (BY_OTHERS if by_others.reasons else ()) + by_others.next_steps)),
+        tuple(dict.fromkeys(verdict.warnings + by_others.warnings)),
     )
-    return Release(result, report, judge(report, names, method=result.method))
 
 
 @dataclass(frozen=True)
@@ -290,16 +353,30 @@ def _multiplications_per_second(d: int) -> float:
     return 4 * block.size * d / max(time.perf_counter() - began, 1e-6)
 
 
-def apply_eraser(eraser: Eraser, table: EmbeddingTable, people: UserAttributes) -> EmbeddingTable:
+def apply_eraser(
+    eraser: Eraser, table: EmbeddingTable, people: UserAttributes, *, users: Ids | None = None
+) -> EmbeddingTable:
     """Move the users of a table by a fitted eraser; those who did not ask stay bit-identical.
 
-    A class-conditional map fitted on some users can *raise* leakage for others: audit the result, or refit.
+    A class-conditional map fitted on some users can *raise* leakage for others: audit the result, or refit. An eraser
+    with one map for everybody serves all who ask for any of its attributes, whatever their classes.
+
+    Args:
+        eraser: what was fitted.
+        table: the vectors.
+        people: attributes and marks, joined by id.
+        users: move only these of those who asked; all of them by default.
 
     Raises:
         UnknownCell: a class or a combination of classes that the eraser was not fitted on; named, with its count.
         InvalidInput: an attribute of the eraser is missing among the people, or the widths differ.
     """
     people = people.select(eraser.key.attributes).align(table.ids)
+    if users is not None:
+        people = people.only(users)
+    if _one_map(eraser):
+        asked = np.any([column.marks for column in people.columns.values()], axis=0)
+        return _with_one_map(eraser, table, asked)
     codes = np.full((len(table), len(eraser.key.attributes)), NOT_MARKED, dtype=np.int32)
     strange = []
     for column, (name, classes) in enumerate(zip(eraser.key.attributes, eraser.key.classes, strict=True)):
@@ -323,24 +400,61 @@ def apply_eraser(eraser: Eraser, table: EmbeddingTable, people: UserAttributes) 
     return scaled.with_free(eraser.apply(scaled.free, cells), (codes != NOT_MARKED).any(axis=1))
 
 
-def undo(how: Eraser | OriginalRows, table: EmbeddingTable, people: UserAttributes | None = None) -> EmbeddingTable:
+def apply_to_everybody(eraser: Eraser, table: EmbeddingTable) -> EmbeddingTable:
+    """Move every user of a table by an eraser that has one map for all, whether their class is known or not.
+
+    Raises:
+        NotSupported: the maps of the cells differ, so a user's class decides which one is theirs.
+        InvalidInput: the widths differ.
+    """
+    if not _one_map(eraser):
+        raise NotSupported(
+            f"this eraser has a map of its own for each of {int((~eraser.key.unmarked).sum())} combinations of classes,"
+            " so it needs to know who is in which; methods with one map for everybody are leace and label-free"
+        )
+    return _with_one_map(eraser, table, np.ones(len(table), dtype=bool))
+
+
+def _one_map(eraser: Eraser) -> bool:
+    fitted = ~eraser.key.unmarked
+    matrices, offsets = eraser.matrices[fitted], eraser.offsets[fitted]
+    return bool((matrices == matrices[:1]).all() and (offsets == offsets[:1]).all())
+
+
+def _with_one_map(eraser: Eraser, table: EmbeddingTable, moves: NDArray[np.bool_]) -> EmbeddingTable:
+    if len(table.free_columns) != eraser.dim:
+        raise InvalidInput(f"the eraser is for {eraser.dim} dimensions, the table has {len(table.free_columns)}")
+    scaled = unit_length(table, eraser.common_length)[0] if eraser.scaling == "unit" else table
+    cells = np.where(moves, np.flatnonzero(~eraser.key.unmarked)[0], -1).astype(np.int32)
+    return scaled.with_free(eraser.apply(scaled.free, cells), moves)
+
+
+def undo(
+    how: Eraser | OriginalRows,
+    table: EmbeddingTable,
+    people: UserAttributes | None = None,
+    *,
+    users: Ids | None = None,
+) -> EmbeddingTable:
     """Take unlearning back: exactly from the original rows, up to rounding from an eraser.
 
     Args:
         how: what was kept of the run.
         table: the unlearned table.
         people: attributes and marks as they were at the run; an eraser needs them.
+        users: take it back for these alone, such as those who withdrew their request; everybody else stays
+            bit-identical. None is everybody.
 
     Raises:
         NotSupported: a map has no inverse, or lengths were scaled and are not in the eraser.
-        InvalidInput: an eraser without people, or rows that do not fit the table.
+        InvalidInput: an eraser without people, or rows or users that do not fit the table.
     """
     if isinstance(how, OriginalRows):
-        return how.restore(table)
+        return how.restore(table, users)
     if people is None:
         raise InvalidInput("an eraser needs the people it was fitted on, to know whom to move back by which map")
     if how.scaling == "unit":
         raise NotSupported(
             "this eraser first brought all vectors to one length and does not hold the lengths; use the undo file"
         )
-    return apply_eraser(how.inverse(), table, people)
+    return apply_eraser(how.inverse(), table, people, users=users)

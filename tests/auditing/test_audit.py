@@ -181,6 +181,47 @@ def test_an_attacker_may_learn_from_those_who_did_not_ask() -> None:
     assert report.results[0].adaptive_balanced_accuracy < 0.2, "those who asked had a part in the relabelling"
 
 
+def test_those_who_asked_are_judged_by_attackers_who_know_the_others() -> None:
+    """Whoever asked is turned round: attackers who know only the others are wrong, and that is what is measured."""
+    table, people = leaky(users=600)
+    asked = people.mark({"group": np.arange(0, 600, 2)})
+    marks = asked["group"].marks
+    turned = table.free.copy()
+    turned[marks, 0] *= -1
+    moved = table.with_free(turned)
+    report = audit(moved, asked, protocol=QUICK, attackers=["logistic"], knows="others", judged="requests")
+    attribute, who = report.results
+    assert (attribute.attribute, attribute.users) == ("group", 300)
+    assert attribute.balanced_accuracy < 0.2
+    assert attribute.adaptive_balanced_accuracy < 0.2
+    assert (who.attribute, who.surface, who.users) == ("asked", "vectors", 600)
+    assert report.settings["knows"] == "others"
+    everybody = audit(moved, asked, protocol=QUICK, attackers=["logistic"], judged="requests").best("group")
+    assert everybody.users == 300
+    assert everybody.balanced_accuracy > 0.35, "whoever knows some of those who asked sees both ways round"
+    assert audit(moved, asked, protocol=QUICK, attackers=["logistic"]).best("group").users == 600
+
+
+def test_others_are_those_who_did_not_ask_for_this_attribute() -> None:
+    table, people = leaky(users=400)
+    town = np.random.default_rng(1).choice(["n", "s"], size=400)
+    group = [people["group"].classes[code] for code in people["group"].codes]
+    both = UserAttributes.from_values(people.ids, group=group, town=town)
+    some = both.mark({"group": np.arange(100), "town": np.arange(50, 250)})
+    report = audit(table, some, protocol=QUICK, attackers=["logistic"], knows="others", judged="requests")
+    assert {r.attribute: r.users for r in report.results} == {"group": 100, "town": 200, "asked": 400}
+
+
+def test_others_and_requests_that_are_not_there_are_said() -> None:
+    table, people = leaky(users=100)
+    with pytest.raises(InvalidInput, match="everybody with a known class asked"):
+        audit(table, people, protocol=QUICK, knows="others")
+    with pytest.raises(InvalidInput, match="nobody asked"):
+        audit(table, people.mark({}), protocol=QUICK, judged="requests")
+    with pytest.raises(InvalidSettings, match="expected one of everybody, others"):
+        audit(table, people, protocol=QUICK, knows="nobody")  # type: ignore[arg-type]
+
+
 def test_frozen_columns_are_not_shown_to_attackers() -> None:
     table, people = leaky(users=300, strength=0.0)
     vectors = np.column_stack((table.free, people["group"].codes))

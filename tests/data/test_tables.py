@@ -38,6 +38,53 @@ def test_merge_and_drop_classes():
     assert people.drop_classes("g", 2)["g"].codes.tolist() == [0, -1, -1, 0, -1]
 
 
+def test_an_intersection_is_known_and_marked_where_all_its_parts_are():
+    people = UserAttributes.from_values(range(6), g=["F", "M", "F", None, "M", "F"], a=["1", "2", "10", "1", None, "1"])
+    crossed = people.mark({"g": [0, 1, 2], "a": [1, 2, 3, 5]}).cross("g", "a")
+    both = crossed["g x a"]
+    assert crossed.names == ("g", "a", "g x a")
+    assert both.classes == ("F x 1", "F x 10", "M x 2")
+    assert both.codes.tolist() == [0, 2, 1, -1, -1, 0]
+    assert both.marks.tolist() == [False, True, True, False, False, False]
+
+
+@pytest.mark.parametrize("names", [(), ("g",), ("g", "g"), ("g", "height")])
+def test_an_intersection_needs_two_attributes_that_exist(names):
+    with pytest.raises(InvalidInput):
+        UserAttributes.from_values(range(2), g=["a", "b"]).cross(*names)
+
+
+def test_a_cover_set_is_drawn_from_those_who_asked_for_nothing_and_takes_the_same_marks():
+    people = UserAttributes.from_values(range(100), g=["a", "b"] * 50, h=["c", None] * 50).mark(
+        {"g": range(10), "h": range(0, 10, 2)}
+    )
+    covered = people.cover(0.5, np.random.default_rng(0))
+    assert (covered["g"].marks[:10] == people["g"].marks[:10]).all()
+    assert covered["g"].marks[10:].sum() == 45
+    asked_h = covered["h"].marks
+    assert asked_h[10:].any()
+    assert not (asked_h & ~covered["h"].known).any()
+    assert not (asked_h[10:] & ~covered["g"].marks[10:]).any(), "nobody asked for h alone"
+    assert (people.cover(0.0, np.random.default_rng(0))["g"].marks == people["g"].marks).all()
+
+
+def test_a_cover_set_needs_a_share_and_somebody_to_cover():
+    people = UserAttributes.from_values(range(4), g=["a", "b"] * 2)
+    with pytest.raises(InvalidInput, match="0 to 1"):
+        people.cover(1.5, np.random.default_rng(0))
+    with pytest.raises(InvalidInput, match="nobody asked"):
+        people.mark({}).cover(0.5, np.random.default_rng(0))
+
+
+def test_only_some_of_those_who_asked():
+    people = UserAttributes.from_values(range(4), g=["a", "b"] * 2).mark({"g": [0, 1, 2]})
+    assert people.only(Ids(np.array([2])))["g"].marks.tolist() == [False, False, True, False]
+    with pytest.raises(InvalidInput, match="1 of the 2 users named asked for nothing"):
+        people.only(Ids(np.array([2, 3])))
+    with pytest.raises(InvalidInput, match="1 of the 1 users named are not listed"):
+        people.only(Ids(np.array([9])))
+
+
 def test_embeddings_keep_frozen_columns_and_unchanged_rows():
     table = EmbeddingTable(Ids.range(3), np.arange(9, dtype=np.float32).reshape(3, 3), frozen_columns=(2,))
     moved = table.with_free(np.zeros((3, 2)), np.array([True, False, False]))

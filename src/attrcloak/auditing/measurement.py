@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from attrcloak.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+Knows = Literal["everybody", "others"]
+Judged = Literal["everybody", "requests"]
 
 DEFAULT_ATTACKERS = ("logistic", "mlp", "xgboost")
 PAPER_ATTACKERS = ("mlp", "xgboost")
@@ -56,6 +59,8 @@ def audit(
     history: "csr_array | None" = None,
     train_on: NDArray[np.bool_] | None = None,
     test_on: NDArray[np.bool_] | None = None,
+    knows: Knows = "everybody",
+    judged: Judged = "everybody",
     min_users: int = 20,
     seed: int = 0,
     workers: int | None = None,
@@ -63,8 +68,9 @@ def audit(
 ) -> AuditReport:
     """Measure how well attackers read attributes from what they are given.
 
-    All users whose class is known are attacked, whether they asked or not. Everything is computed in the order of the
-    ids, so the order of the table's rows changes nothing. The same seed gives the same report, whatever ``workers`` is.
+    All users whose class is known are attacked, whether they asked or not, unless ``judged`` says otherwise.
+    Everything is computed in the order of the ids, so the order of the table's rows changes nothing. The same seed
+    gives the same report, whatever ``workers`` is.
 
     The moment-equation attacker reads the vectors only. It assumes that the class moments over the users who asked
     equal those of all of them, solves once for each share of known labels, and has no relabelling to choose: its
@@ -83,6 +89,11 @@ def audit(
         history: (users, items) sparse, rows as in the table; adds the surface "history".
         train_on: (users,) rows an attacker may know, such as users who did not ask. All by default.
         test_on: (users,) rows attackers are measured on. All by default.
+        knows: "others" lets attackers train, for each attribute, only on users who did not ask for it: they kept their
+            vectors, so whoever knows them has clean examples. The moment equations keep their own: they are solved
+            over those who asked.
+        judged: "requests" measures, for each attribute, only on users who asked for it, and adds the attribute
+            "asked" on the vectors: who asked, from the new table alone.
         min_users: classes with fewer known users, to train or to test on, are left out; at least 10, or 2 where the
             protocol quotes plain accuracy.
         seed: of splits, attackers, shuffles and intervals.
@@ -100,6 +111,11 @@ def audit(
     """
     started = time.perf_counter()
     chosen = _attackers(attackers, protocol)
+    if knows not in get_args(Knows) or judged not in get_args(Judged):
+        raise InvalidSettings(
+            f"knows is {knows!r} and judged {judged!r}, expected one of {', '.join(get_args(Knows))} and one of "
+            f"{', '.join(get_args(Judged))}"
+        )
     # A mean over classes is only as good as its smallest one; plain accuracy hardly sees it.
     least = 10 if protocol.metric == "balanced_accuracy" else 2
     if min_users < least or (workers is not None and workers < 1):
@@ -113,7 +129,9 @@ def audit(
         _mask(train_on, "train_on", len(table))[order],
         _mask(test_on, "test_on", len(table))[order],
         min_users,
-        original is not None,
+        ask_who_asked=original is not None or judged == "requests",
+        know_others_only=knows == "others",
+        judge_requests_only=judged == "requests",
     )
     found = surfaces(table, order, original, lists, history)
     cases = [
@@ -141,6 +159,8 @@ def audit(
             "attackers": {attacker.name: _settings(attacker) for attacker in chosen},
             "train_on": None if train_on is None else int(np.sum(train_on)),
             "test_on": None if test_on is None else int(np.sum(test_on)),
+            "knows": knows,
+            "judged": judged,
             "versions": _versions(),
         },
         notes=tuple(notes),

@@ -40,6 +40,8 @@ def questions(
     test_on: NDArray[np.bool_],
     min_users: int,
     ask_who_asked: bool,
+    know_others_only: bool = False,
+    judge_requests_only: bool = False,
 ) -> tuple[list[Question], list[str]]:
     """One question for each attribute that can be measured, and notes on what was left out.
 
@@ -53,6 +55,8 @@ def questions(
         test_on: (n,) users to measure on.
         min_users: least number of users in a class, on either side.
         ask_who_asked: add the question who asked, where some users did not.
+        know_others_only: for each attribute, users who asked for it cannot be trained on.
+        judge_requests_only: for each attribute, only users who asked for it are measured on.
 
     Raises:
         InvalidInput: no attribute has two classes left; says so for each.
@@ -60,7 +64,18 @@ def questions(
     found, notes, problems = [], [], []
     for name in names:
         column = people[name]
-        question, left_out = _question(name, column.classes, column.codes, train_on, test_on, min_users)
+        if not column.marks.any() and judge_requests_only:
+            problems.append(f"nobody asked for attribute {name!r}, so there is nobody to measure on")
+            continue
+        others = train_on & ~column.marks if know_others_only else train_on
+        if know_others_only and not (others & column.known).any():
+            problems.append(
+                f"everybody with a known class asked for attribute {name!r}, so an attacker who knows only the others "
+                "knows nobody"
+            )
+            continue
+        judged = test_on & column.marks if judge_requests_only else test_on
+        question, left_out = _question(name, column.classes, column.codes, others, judged, min_users)
         if question is None:
             problems.append(
                 f"attribute {name!r} has {len(column.classes) - len(left_out)} classes with at least {min_users} known "

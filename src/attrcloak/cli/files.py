@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among
 
 if TYPE_CHECKING:
-    from attrcloak.data import EmbeddingTable, UserAttributes
+    from attrcloak.data import EmbeddingTable, Ids, UserAttributes
     from attrcloak.release import Verdict
     from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 
@@ -26,27 +26,55 @@ def names(text: str | None) -> tuple[str, ...] | None:
 def load_people(
     path: Path, id_column: str | None, columns: str | None, requests: Path | None = None
 ) -> "UserAttributes":
-    """Read people, and mark those who ask where a list of requests is given."""
+    """Read people, mark those who ask where a list of requests is given, and cross attributes named "a x b"."""
+    from attrcloak.data.attributes import CROSS
     from attrcloak.data.people_files import read_people
 
-    people = read_people(path, id_column=id_column, columns=names(columns))
-    return people if requests is None else people.mark(_read_requests(requests, people.names))
+    wanted = names(columns)
+    if wanted is None:
+        people = read_people(path, id_column=id_column)
+        return people if requests is None else people.mark(_read_requests(requests, people.names))
+    parts = [[part.strip() for part in name.split(CROSS)] for name in wanted]
+    single = tuple(dict.fromkeys(part for each in parts for part in each))
+    people = read_people(path, id_column=id_column, columns=single)
+    if requests is not None:
+        people = people.mark(_read_requests(requests, people.names))
+    for each in parts:
+        if len(each) > 1:
+            people = people.cross(*each)
+    return people.select([CROSS.join(each) for each in parts])
 
 
-def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
+def read_users(path: Path | None) -> "Ids | None":
+    """The users named in a CSV with a column user_id, each once; a list of requests will do."""
+    if path is None:
+        return None
+    import numpy as np
+
+    from attrcloak.data import Ids
+
+    rows = _read_columns(path, ("user_id",), "a list of users has a column user_id")
+    if not rows:
+        raise InvalidInput(f"{path}: names no user; list one user_id a line")
+    return Ids(np.array(list(dict.fromkeys(user for (user,) in rows))))
+
+
+def _read_columns(path: Path, columns: tuple[str, ...], form: str) -> list[tuple[str, ...]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = {"user_id", "attribute"} - set(reader.fieldnames or ())
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
-                raise InvalidInput(
-                    f"{path}: no column {', '.join(sorted(missing))}; a list of requests has user_id,attribute"
-                )
-            rows = [(row["user_id"], row["attribute"]) for row in reader]
+                raise InvalidInput(f"{path}: no column {', '.join(missing)}; {form}")
+            return [tuple(row[name] for name in columns) for row in reader]
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{path} cannot be read: {error}") from error
+
+
+def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
+    rows = _read_columns(path, ("attribute", "user_id"), "a list of requests has user_id,attribute")
     asked: dict[str, list[str]] = {}
-    for user, attribute in rows:
+    for attribute, user in rows:
         asked.setdefault(attribute, []).append(user)
     strange = sorted(set(asked) - set(known))
     if strange:

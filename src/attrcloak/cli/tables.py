@@ -16,7 +16,13 @@ Vectors = Annotated[Path, typer.Argument(help="Vectors in .npy, .npz, .parquet o
 People = Annotated[
     Path, typer.Option("--attributes", help="CSV, TSV or Parquet with one row a user.", show_default=False)
 ]
-Columns = Annotated[str | None, typer.Option(help="Attributes to use, comma-separated; all columns by default.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help='Attributes to use, comma-separated; all columns by default. "gender x age" is their intersection.'
+    ),
+]
+Requests = Annotated[Path | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")]
 IdColumn = Annotated[str | None, typer.Option("--id", help="Name of the id column; user_id by default.")]
 VectorColumn = Annotated[str | None, typer.Option("--vector", help="Name of the vector column, if there are several.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the new table goes.", show_default=False)]
@@ -32,6 +38,13 @@ def audit(
     original: Annotated[
         Path | None, typer.Option(help="The table before unlearning: also attack the difference.")
     ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(help="CSV with user_id,attribute: attack only those who asked, and ask who did."),
+    ] = None,
+    knows: Annotated[
+        str, typer.Option(help="Whose labels attackers know: everybody's, or, with --requests, others (did not ask).")
+    ] = "everybody",
     attackers: Annotated[str, typer.Option(help="Comma-separated: logistic, mlp, xgboost, qda, knn, random.")] = (
         "logistic,mlp,xgboost"
     ),
@@ -51,15 +64,20 @@ def audit(
     """
     gates = _gates(fail_above or [])
     chosen = _protocol(protocol, known, seeds)
+    if knows not in ("everybody", "others"):
+        raise InvalidSettings(f"--knows is {knows!r}, expected everybody or others")
+    if knows == "others" and requests is None:
+        raise InvalidSettings("--knows others needs --requests: without it everybody asked, and there are no others")
     from attrcloak.auditing import audit as run_audit
+    from attrcloak.auditing.questions import ASKED
     from attrcloak.data.vector_files import read_vectors
     from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import audit_table, progress_bar, show
 
     table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
-    people = files.load_people(attributes, id_column, columns)
+    people = files.load_people(attributes, id_column, columns, requests)
     before = None if original is None else read_vectors(original, id_column=id_column, vector_column=vector_column)
-    people.select(tuple(gates))
+    people.select([name for name in gates if name != ASKED])
     with progress_bar(as_json) as progress:
         report = run_audit(
             table,
@@ -67,6 +85,8 @@ def audit(
             attackers=files.names(attackers) or (),
             protocol=chosen,
             original=before,
+            knows="others" if knows == "others" else "everybody",
+            judged="everybody" if requests is None else "requests",
             seed=seed,
             progress=progress,
         )
@@ -106,6 +126,12 @@ def unlearn(
     requests: Annotated[
         str | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
     ] = None,
+    cover: Annotated[
+        float,
+        typer.Option(
+            help="Share of the users who asked for nothing to move along, so that to move is not to have asked."
+        ),
+    ] = 0.0,
     eraser: Annotated[
         Path | None, typer.Option(help="Write the affine maps here (methods that have them). A secret.")
     ] = None,
@@ -136,10 +162,17 @@ def unlearn(
     Example: attrcloak unlearn users.npy --attributes people.csv --columns gender,age -o new.npy
     """
     chosen = files.build_method(method, settings or [])
+    if cover and eraser is not None:
+        raise InvalidSettings(
+            "--cover goes with --undo-file, not with --eraser: an eraser needs the list of who was moved, and who is "
+            "in the cover set is written nowhere"
+        )
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
     if streaming.streams(vectors, output, engine):
         streaming.refuse_what_needs_memory(plan, undo_file)
+        if cover:
+            raise InvalidSettings("--cover draws among all users, so it needs a table in memory: give one file")
         streaming.unlearn_streaming(
             streaming.sources(vectors, attributes, str(output), requests, work, id_column, vector_column, columns),
             chosen,
@@ -160,14 +193,22 @@ def unlearn(
     people_file, requests_file = Path(attributes), None if requests is None else Path(requests)
     files.refuse_inputs_as_outputs([table_file, people_file, requests_file, key_file], [new_file, eraser, undo_file])
     files.refuse_another_format(table_file, new_file)
+    import numpy as np
+
     from attrcloak import release
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import audit_table, progress_bar, show
+    from attrcloak.unlearning.null_draw import secret_generator
     from attrcloak.unlearning.undo import OriginalRows
 
     table = files.keep_length(read_vectors(table_file, id_column=id_column, vector_column=vector_column), length)
     people = files.load_people(people_file, id_column, columns, requests_file)
+    key = files.read_key(key_file)
+    if cover:
+        people = people.align(table.ids).cover(
+            cover, np.random.default_rng() if key is None else secret_generator(key, b"cover")
+        )
     if plan:
         planned = release.plan(table, people, chosen)
         print(dump(planned.to_json()), end="") if as_json else _show_plan(planned)
@@ -178,7 +219,7 @@ def unlearn(
             table,
             people,
             chosen,
-            key=files.read_key(key_file),
+            key=key,
             seed=seed,
             check=check,
             protocol=_protocol("sound", "0.8", seeds),
@@ -209,20 +250,31 @@ def unlearn(
         )
         if released.audit is not None:
             show(audit_table(released.audit.results))
+        if released.audit_by_others is not None:
+            files.note("the same by attackers who know only users who did not ask:")
+            show(audit_table(released.audit_by_others.results))
     if not files.say_verdict(released.verdict):
         raise typer.Exit(3)
 
 
 def apply(
     vectors: Vectors,
-    attributes: People,
     eraser: Annotated[Path, typer.Option(help="Eraser written by unlearn.", show_default=False)],
     output: Output,
+    attributes: Annotated[
+        Path | None, typer.Option(help="CSV, TSV or Parquet with one row a user; not needed with --everybody.")
+    ] = None,
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
-    requests: Annotated[Path | None, typer.Option(help="CSV with user_id,attribute: only these ask.")] = None,
+    requests: Requests = None,
+    everybody: Annotated[
+        bool,
+        typer.Option("--everybody", help="Move all users, class known or not: for erasers with one map for everybody."),
+    ] = False,
 ) -> None:
     """Move the users of another table by a fitted eraser. Audit the result: maps fitted on some can fail on others.
+
+    With --everybody no attributes are needed.
 
     Example: attrcloak apply more.npy --attributes more.csv --eraser map.safetensors -o moved.npy
     """
@@ -230,12 +282,19 @@ def apply(
     files.refuse_another_format(vectors, output)
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.moments.eraser import Eraser
-    from attrcloak.release import apply_eraser
+    from attrcloak.release import apply_eraser, apply_to_everybody
 
+    if everybody and requests is not None:
+        raise typer.BadParameter("moves all users, so a list of requests says nothing", param_hint="--everybody")
     maps = Eraser.load(eraser)
     table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
-    people = files.load_people(attributes, id_column, ",".join(maps.key.attributes), requests)
-    moved = apply_eraser(maps, table, people)
+    if everybody:
+        moved = apply_to_everybody(maps, table)
+    elif attributes is None:
+        raise typer.BadParameter("say who is in which class, or use --everybody", param_hint="--attributes")
+    else:
+        people = files.load_people(attributes, id_column, ",".join(maps.key.attributes), requests)
+        moved = apply_eraser(maps, table, people)
     write_vectors(moved, output, like=vectors, id_column=id_column, vector_column=vector_column)
     files.note(f"{output}: written; audit it before it is used")
 
@@ -250,12 +309,15 @@ def undo(
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
     requests: Annotated[Path | None, typer.Option(help="The requests as they were at unlearn.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="CSV with a column user_id: only these, who withdrew. All by default.")
+    ] = None,
 ) -> None:
     """Take unlearning back: exactly with an undo file, up to rounding with an eraser.
 
     Example: attrcloak undo new.npy --eraser undo.safetensors -o old.npy
     """
-    files.refuse_inputs_as_outputs([vectors, attributes, eraser, requests], [output])
+    files.refuse_inputs_as_outputs([vectors, attributes, eraser, requests, users], [output])
     files.refuse_another_format(vectors, output)
     from attrcloak.data.vector_files import read_vectors, write_vectors
     from attrcloak.moments.eraser import Eraser
@@ -263,14 +325,15 @@ def undo(
     from attrcloak.unlearning.undo import SCHEMA, OriginalRows, read_secret
 
     table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
+    only = files.read_users(users)
     if read_secret(eraser)[0].get("schema") == SCHEMA:
-        restored = run_undo(OriginalRows.load(eraser), table)
+        restored = run_undo(OriginalRows.load(eraser), table, users=only)
     else:
         maps = Eraser.load(eraser)
         if attributes is None:
             raise typer.BadParameter("an eraser needs the people to know whom to move back", param_hint="--attributes")
         people = files.load_people(attributes, id_column, ",".join(maps.key.attributes), requests)
-        restored = run_undo(maps, table, people)
+        restored = run_undo(maps, table, people, users=only)
     write_vectors(restored, output, like=vectors, id_column=id_column, vector_column=vector_column)
     files.note(f"{output}: written")
 
@@ -322,6 +385,7 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
         "output_fingerprint": result.table.fingerprint(),
         "key_commitment": result.key_commitment,
         "audit": None if released.audit is None else released.audit.to_json(),
+        "audit_by_others": None if released.audit_by_others is None else released.audit_by_others.to_json(),
         "verdict": None if released.verdict is None else released.verdict.to_json(),
     }
 

@@ -12,6 +12,8 @@ from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 
 UNKNOWN = -1
+CROSS = " x "
+"""Between the names of attributes, and between those of their classes, in an intersection: "gender x age"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +173,86 @@ class UserAttributes:
             columns[name] = replace(column, marked=marked)
         raise_if(problems)
         return UserAttributes(self.ids, columns)
+
+    def only(self, users: Ids) -> "UserAttributes":
+        """Of those who asked, only these users still do.
+
+        Raises:
+            InvalidInput: one of them is not known here, or asked for nothing; all are counted.
+        """
+        rows = self.ids.rows(users)
+        absent = int((rows < 0).sum())
+        if absent:
+            raise InvalidInput(f"{absent} of the {len(rows)} users named are not listed")
+        asked = np.any([column.marks for column in self.columns.values()], axis=0)
+        silent = int((~asked[rows]).sum())
+        if silent:
+            raise InvalidInput(
+                f"{silent} of the {len(rows)} users named asked for nothing, so nothing was done to them"
+            )
+        kept = np.zeros(len(self), dtype=bool)
+        kept[rows] = True
+        return UserAttributes(
+            self.ids, {name: replace(column, marked=column.marks & kept) for name, column in self.columns.items()}
+        )
+
+    def cross(self, *names: str) -> "UserAttributes":
+        """Add the intersection of attributes as an attribute of its own, last: ``cross("gender", "age")`` adds
+        "gender x age" with classes such as "F x 25-34".
+
+        Attributes that are each at chance can still be read together. The intersection is known of users of whom all
+        parts are, and wanted removed by those who asked for all parts; only combinations that occur become classes.
+        Small ones are treated like any small class: see ``merge_classes`` and ``drop_classes``.
+
+        Raises:
+            InvalidInput: fewer than two different attributes, or one that is not known here.
+        """
+        if len(set(names)) < 2 or len(set(names)) < len(names):
+            raise InvalidInput(f"an intersection needs two or more different attributes, got {', '.join(names)}")
+        parts = list(self.select(names).columns.values())
+        known = np.all([part.known for part in parts], axis=0)
+        combinations, codes = np.unique(
+            np.stack([part.codes for part in parts], axis=1)[known], axis=0, return_inverse=True
+        )
+        classes = tuple(
+            CROSS.join(part.classes[code] for part, code in zip(parts, row, strict=True))
+            for row in combinations.tolist()
+        )
+        of_user = np.full(len(self), UNKNOWN, dtype=np.int32)
+        of_user[known] = codes.reshape(-1)
+        marked = np.all([part.marks for part in parts], axis=0)
+        crossed = Attribute(CROSS.join(names), classes, of_user, marked)
+        return UserAttributes(self.ids, {**self.columns, crossed.name: crossed})
+
+    def cover(self, share: float, rng: np.random.Generator) -> "UserAttributes":
+        """Mark a random share of the users who asked for nothing as if they had, so that to have moved is not to have
+        asked.
+
+        Each is marked for what some user drawn from those who asked is marked for, as far as their own class is
+        known; whoever knows none of the classes needed is passed over.
+
+        Args:
+            share: of the users who asked for nothing and have a known class, in [0, 1].
+            rng: draws them. It must be as secret as the list of who asked: whoever can repeat it takes the cover off.
+
+        Raises:
+            InvalidInput: the share is outside [0, 1], or nobody asked, so there is nobody to cover.
+        """
+        if not 0 <= share <= 1:
+            raise InvalidInput(f"the share of users to cover with is {share}, expected a number from 0 to 1")
+        columns = list(self.columns.values())
+        marks = np.stack([column.marks for column in columns], axis=1)
+        known = np.stack([column.known for column in columns], axis=1)
+        asked = np.flatnonzero(marks.any(axis=1))
+        if not len(asked):
+            raise InvalidInput("nobody asked for anything, so there is nobody to cover")
+        free = np.flatnonzero(known.any(axis=1) & ~marks.any(axis=1))
+        drawn = rng.choice(free, size=round(share * len(free)), replace=False)
+        marks[drawn] = marks[rng.choice(asked, size=len(drawn))] & known[drawn]
+        return UserAttributes(
+            self.ids,
+            {column.name: replace(column, marked=marks[:, place]) for place, column in enumerate(columns)},
+        )
 
     def merge_classes(self, name: str, classes: Sequence[str], into: str) -> "UserAttributes":
         """Join several classes of an attribute into one, for classes too small to work with."""

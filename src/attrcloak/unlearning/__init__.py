@@ -9,6 +9,7 @@ from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_dd import CalibratedDD
 from attrcloak.unlearning.coding_rate import PAU
 from attrcloak.unlearning.concept_erasure import LEACE, Barycentre, MeanRemoval
+from attrcloak.unlearning.label_free import LabelFree
 from attrcloak.unlearning.method import MomentMethod, RowMethod, Rows, Solution, UnlearningResult, run
 from attrcloak.unlearning.noise import GaussianNoise
 from attrcloak.unlearning.pot_au import D2DR, U2UR
@@ -20,6 +21,7 @@ METHODS: dict[str, type[MomentMethod] | type[RowMethod]] = {
     "calibrated-dd": CalibratedDD,
     "barycentre": Barycentre,
     "leace": LEACE,
+    "label-free": LabelFree,
     "mean-removal": MeanRemoval,
     "noise": GaussianNoise,
     "u2u-r": U2UR,
@@ -38,7 +40,7 @@ DEMONSTRATED = (
     "noise",
 )
 """Methods a comparison runs when none are named: ours, the closed forms and the control, in a few minutes. The
-published rivals are run when they are asked for by name."""
+published rivals, and label-free, for those who cannot be sure that old copies are gone, run when asked for by name."""
 
 __all__ = [
     "D2DR",
@@ -53,6 +55,7 @@ __all__ = [
     "Calibrated",
     "CalibratedDD",
     "GaussianNoise",
+    "LabelFree",
     "MeanRemoval",
     "MomentMethod",
     "RowMethod",

@@ -27,23 +27,33 @@ class OriginalRows:
     Attributes:
         ids: the users.
         vectors: (m, d) their vectors before.
+        common_length: the length all vectors of the new table were brought to; None where lengths were kept.
     """
 
     ids: Ids
     vectors: NDArray[np.floating]
+    common_length: float | None = None
 
     @classmethod
     def of(cls, table: EmbeddingTable, result: UnlearningResult) -> "OriginalRows":
         """The rows of ``table`` that differ in the result: those who asked, and everybody where lengths were scaled."""
         changed = (table.vectors != result.table.vectors).any(axis=1)
-        return cls(table.ids.take(changed), table.vectors[changed])
+        common_length = result.common_length if result.scaling == "unit" else None
+        return cls(table.ids.take(changed), table.vectors[changed], common_length)
 
-    def restore(self, table: EmbeddingTable) -> EmbeddingTable:
+    def restore(self, table: EmbeddingTable, users: Ids | None = None) -> EmbeddingTable:
         """Put the rows back; users of the table that are not in here stay as they are.
 
+        Args:
+            table: the table after unlearning, or a later one of the same users.
+            users: only these. Where all vectors were brought to one length they come back at that length, like the
+                vector of somebody who never asked; their own length would show who withdrew.
+
         Raises:
-            InvalidInput: a user is missing in the table, or the table has another width.
+            InvalidInput: a user is missing in the table or in here, or the table has another width.
         """
+        if users is not None:
+            return self._of(users).restore(table)
         if self.vectors.shape[1] != table.dim:
             raise InvalidInput(f"the undo file holds {self.vectors.shape[1]} dimensions, the table has {table.dim}")
         rows = table.ids.rows(self.ids)
@@ -53,6 +63,17 @@ class OriginalRows:
         vectors[rows] = self.vectors.astype(vectors.dtype)
         return replace(table, vectors=vectors)
 
+    def _of(self, users: Ids) -> "OriginalRows":
+        rows = self.ids.rows(users)
+        absent = int((rows < 0).sum())
+        if absent:
+            raise InvalidInput(f"{absent} of the {len(rows)} users named are not in the undo file: they were not moved")
+        vectors = self.vectors[rows]
+        if self.common_length is not None:
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+            vectors = (vectors * (self.common_length / np.where(lengths > 0, lengths, 1.0))).astype(vectors.dtype)
+        return OriginalRows(self.ids.take(rows), vectors)
+
     def save(self, path: Path) -> None:
         """Write to safetensors, whole or not at all, readable by the owner only."""
         from safetensors.numpy import save
@@ -61,6 +82,7 @@ class OriginalRows:
             "schema": SCHEMA,
             "secret": "the vectors before unlearning",
             "ids": json.dumps(self.ids.values.tolist()),
+            "common_length": json.dumps(self.common_length),
         }
         with replacing(path, secret=True) as temporary:
             temporary.write_bytes(save({"vectors": np.ascontiguousarray(self.vectors)}, metadata=header))
@@ -77,7 +99,9 @@ class OriginalRows:
             raise UnreadableFile(
                 f"{path} does not hold original rows ({SCHEMA}); its schema is {header.get('schema')!r}"
             )
-        return cls(Ids(np.array(json.loads(header["ids"]))), tensors["vectors"])
+        # Files of before 0.2 do not say; their rows come back as they were.
+        common_length = json.loads(header.get("common_length", "null"))
+        return cls(Ids(np.array(json.loads(header["ids"]))), tensors["vectors"], common_length)
 
 
 def read_secret(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
