@@ -259,8 +259,8 @@ FEW_REQUESTS = (
 
 
 BY_OTHERS = (
-    "users who did not ask teach attackers what chance would explain among few: take all from the draw (calibrated: "
-    "--set own_per_dimension=0), or fit on everybody and apply to those who ask (label-free)",
+    "users who did not ask teach attackers what chance would explain among few: use --method calibrated, which takes "
+    "all from the draw then, or move others along with a cover set (--cover)",
 )
 
 

@@ -110,6 +110,37 @@ def test_the_scale_does_not_tell_who_asked():
     np.testing.assert_array_equal(plain, kept)
 
 
+@pytest.mark.parametrize("slices", [0, 1])
+def test_covariances_tell_nothing_to_those_who_learn_from_users_who_did_not_ask(slices):
+    """What is chance among few who asked is in part what the class is like, and the others show that."""
+    rng = np.random.default_rng(1)
+    dim, labels = 8, rng.integers(0, 2, 6000)
+    loud = np.where(labels[:, None] == 0, 1.15, 1.0) * np.ones(dim)
+    x = rng.normal(size=(6000, dim)) * loud
+    people = UserAttributes.from_values(np.arange(6000), a=labels.tolist())
+    some = people.mark({"a": np.arange(600)})
+    table = EmbeddingTable(Ids.range(6000), x)
+
+    def likeness(vectors) -> float:
+        """How far the covariances of those who asked differ in the way that those of the others do; 1 before."""
+        asked, others = (
+            np.subtract(*(np.cov(each[who == k].T) for k in (0, 1)))
+            for each, who in ((vectors[:600], labels[:600]), (x[600:], labels[600:]))
+        )
+        return float(np.vdot(asked, others) / np.vdot(others, others))
+
+    def mean_likeness(method, asking) -> float:
+        keys = [bytes([i]) * 32 for i in range(6)]
+        return float(np.mean([likeness(run(method, table, asking, key=key).table.vectors) for key in keys]))
+
+    assert likeness(x) > 0.6
+    assert abs(mean_likeness(Calibrated(slices=slices), some)) < 0.15
+    # Where everybody asked there is nobody else to learn from, and what is kept is kept.
+    methods = (Calibrated(slices=slices), Calibrated(slices=slices, own_per_dimension=0.0))
+    assert mean_likeness(methods[0], people) != mean_likeness(methods[1], people)
+    assert mean_likeness(methods[0], some) == mean_likeness(methods[1], some)
+
+
 def test_a_direction_of_little_spread_is_calibrated_as_well_as_a_wide_one():
     """Attackers standardise: a class mean a thousand times smaller than the widest direction counts as much."""
     rng = np.random.default_rng(3)

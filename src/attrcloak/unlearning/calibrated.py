@@ -59,7 +59,8 @@ class Calibrated:
             the rows (1 to 3 above): one affine map a cell, which can be saved and applied to others.
         own_per_dimension: how much of its own deviation from the pooled covariance a class may keep, in users per
             dimension: a class of n_k users at most the share p d / (p d + n_k). The rest comes from the draw. 0 takes
-            everything from the draw; the larger, the less is moved, and the more unevenly.
+            everything from the draw; the larger, the less is moved, and the more unevenly. Where some users did not
+            ask it counts as 0: what is chance among those who asked is also part of what the others teach.
         noise: variance of the new deviations, as a multiple of chance. At 1 a quadratic attacker is at chance and the
             moment equations, who profit from few unknowns, a little above; more noise lowers these and raises that.
         exchange: share of the variance whose narrowest directions are exchanged among users, in [0, 1).
@@ -95,7 +96,7 @@ class Calibrated:
         if self.slices:
             return self._by_rows(rows, drawn, None, progress)
         moments = rows.moments
-        eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn))
+        eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn, bool(cells.moves.all())))
         moved = eraser.apply(rows.vectors, cells.of_user)
         scale = _common_scale(rows, moved)
         scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
@@ -113,7 +114,7 @@ class Calibrated:
         exchanged = (rows.vectors[asked] - centre) @ narrow
         exchanged = exchanged[secret_generator(rows.key, b"exchange").permutation(len(asked))]
         core = _at_length(rows.vectors[asked] @ wide, length)
-        goals = self._goals(core, cell_moments(core, of_user, cells.key), drawn)
+        goals = self._goals(core, cell_moments(core, of_user, cells.key), drawn, len(asked) == len(cells.moves))
         trace: list[Step] = []
 
         def matched(vectors: Matrix) -> Matrix:
@@ -162,12 +163,18 @@ class Calibrated:
                 now = moments.mapped(eraser.matrices, eraser.offsets)
         return eraser, tuple(trace)
 
-    def _goals(self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32]) -> tuple[ClassMoments, ...]:
+    def own_where(self, everybody_asked: bool) -> float:
+        """``own_per_dimension`` where everybody asked, 0 where some users stay as they were and can be learnt from."""
+        return self.own_per_dimension if everybody_asked else 0.0
+
+    def _goals(
+        self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32], everybody_asked: bool
+    ) -> tuple[ClassMoments, ...]:
         """Goals of every attribute, from the vectors as they came and the moments of their cells."""
         drawn_key, drawn_cells = CellKey.of(moments.key.attributes, moments.key.classes, drawn)
         chance = cell_moments(vectors, drawn_cells, drawn_key).marginals()
         return tuple(
-            null_goals(own, null, self.own_per_dimension, self.noise)
+            null_goals(own, null, self.own_where(everybody_asked), self.noise)
             for own, null in zip(moments.marginals(), chance, strict=True)
         )
 

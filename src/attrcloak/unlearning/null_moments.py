@@ -65,8 +65,9 @@ def solve_calibrated(method: Calibrated, moments: CellMoments, key: bytes) -> So
         key: secret key of the draw.
     """
     null = null_marginals(moments, secret_generator(key, b"null moments"))
+    own_per_dimension = method.own_where(not moments.count[moments.key.unmarked].any())
     goals = tuple(
-        null_goals(own, drawn, method.own_per_dimension, method.noise)
+        null_goals(own, drawn, own_per_dimension, method.noise)
         for own, drawn in zip(moments.marginals(), null, strict=True)
     )
     eraser, trace = replace(method, slices=0).solve_towards(moments, goals)
