@@ -11,6 +11,9 @@ class InProcess:
     name = "in-process"
     in_this_process = True
 
+    def prepare(self, ready: Callable[[], None]) -> None:
+        """Nothing has to be started."""
+
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item, in order."""
         for position, item in enumerate(items):

@@ -33,6 +33,11 @@ class ProcessPool:
         self.workers = workers or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
 
+    def prepare(self, ready: Callable[[], None]) -> None:
+        """Start the processes, each with a call of ``ready`` to do."""
+        for _ in range(self.workers):
+            self._executor().submit(ready)
+
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done; a dead worker is replaced and its item tried again."""
         waiting = list(range(len(items)))[::-1]

@@ -49,6 +49,9 @@ class RayTasks:
             self._started = True
         self.workers = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
+    def prepare(self, ready: Callable[[], None]) -> None:
+        """Ray has started its workers already."""
+
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done."""
         ray = self._ray

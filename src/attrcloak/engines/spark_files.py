@@ -45,6 +45,9 @@ class SparkFiles:
             )
         self._session: Any = active
 
+    def prepare(self, ready: Callable[[], None]) -> None:
+        """Spark starts its Python workers with their first task."""
+
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item, job by job."""
         context = self._session.sparkContext

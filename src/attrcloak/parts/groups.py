@@ -17,7 +17,7 @@ from attrcloak.parts.id_join import Joined, Repeated, chunks_of, join
 from attrcloak.parts.id_keys import KeyFile, keys_of, uniform
 from attrcloak.parts.location import Location
 from attrcloak.parts.part import Part, in_file
-from attrcloak.parts.people_scan import People, id_batches, scan_people, scan_requests
+from attrcloak.parts.people_scan import People, id_batches, numbered_values, scan_people, scan_requests
 from attrcloak.progress import Progress
 from attrcloak.whole_file import replacing
 
@@ -267,16 +267,16 @@ def _finished(
     asked = iter(()) if marks is None else chunks_of(marks, np.uint64, rows)
     with path.open("wb") as file:
         for group in chunks_of(found, np.int32, rows):
-            mask = np.zeros(len(group), dtype=np.uint64) if marks is None else next(asked)
-            masks, mask_number = np.unique(mask, return_inverse=True)
-            pairs, inverse = np.unique(
-                (group.astype(np.int64) + 1) * len(masks) + mask_number.reshape(-1), return_inverse=True
-            )
+            masks, mask_number = np.zeros(1, dtype=np.uint64), np.zeros(1, dtype=np.int64)
+            if marks is not None:
+                masks, mask_number = np.unique(next(asked), return_inverse=True)
+            bound = (len(people.codes) + 1) * len(masks)
+            pairs, inverse = numbered_values((group.astype(np.int64) + 1) * len(masks) + mask_number, bound)
             of_group = np.concatenate([np.full((1, attributes), -1, dtype=np.int32), people.codes])[pairs // len(masks)]
             asks = (masks[pairs % len(masks)][:, None] & bits) > 0 if marks is not None else of_group >= 0
             combinations = np.concatenate([of_group, asks & (of_group >= 0)], axis=1).tolist()
             numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations]
-            final = np.array(numbers, dtype=np.int32)[inverse.reshape(-1)]
+            final = np.array(numbers, dtype=np.int32)[inverse]
             counts = np.pad(counts, (0, len(numbered) - len(counts))) + np.bincount(final, minlength=len(numbered))
             file.write(final.data.cast("B"))
     table = np.array(list(numbered), dtype=np.int32)

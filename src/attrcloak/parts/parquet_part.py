@@ -55,7 +55,7 @@ class ParquetPart:
 
         with _opened(self.location) as file, target.replacing(folder) as sink:
             schema = _schema(file, self.vector_column)
-            with pq.ParquetWriter(sink, schema, **_layout(file)) as writer:
+            with pq.ParquetWriter(sink, schema, **_layout(file, self.vector_column)) as writer:
                 start = 0
                 for group in range(file.num_row_groups):
                     rows = file.metadata.row_group(group).num_rows
@@ -185,8 +185,11 @@ def _schema(file: Any, vector_column: str) -> Any:
     return schema.set(schema.get_field_index(vector_column), field)
 
 
-def _layout(file: Any) -> dict[str, Any]:
-    """What of a file's layout its footer tells, as settings of pyarrow's writer."""
+def _layout(file: Any, vector_column: str) -> dict[str, Any]:
+    """What of a file's layout its footer tells, as settings of pyarrow's writer.
+
+    New vectors get no dictionary: their numbers hardly ever repeat, so it would be filled, written, and given up.
+    """
     metadata = file.metadata
     layout: dict[str, Any] = {
         "version": metadata.format_version,
@@ -201,7 +204,11 @@ def _layout(file: Any) -> dict[str, Any]:
         path: "NONE" if codec == "UNCOMPRESSED" else codec.removesuffix("_RAW") for path, codec in codecs.items()
     }
     encodings = {column.path_in_schema: set(column.encodings) for column in columns}
-    dictionaries = [path for path, used in encodings.items() if used & {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}]
+    dictionaries = [
+        path
+        for path, used in encodings.items()
+        if used & {"RLE_DICTIONARY", "PLAIN_DICTIONARY"} and not path.startswith(f"{vector_column}.list.")
+    ]
     layout["use_dictionary"] = dictionaries or False
     special = {
         path: next(iter(found))

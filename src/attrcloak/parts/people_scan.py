@@ -187,10 +187,23 @@ def _groups(codes: list[NDArray[np.int64]], numbered: dict[tuple[int, ...], int]
     if size >= 1 << 62:
         combinations, inverse = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
     else:
-        _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
+        found, inverse = numbered_values(packed, size)
+        first = np.empty(len(found), dtype=np.int64)
+        first[inverse] = np.arange(len(packed))  # any row will do
         combinations = np.stack([column[first] for column in codes], axis=1)
     numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations.tolist()]
     return np.array(numbers, dtype=np.int32)[inverse.reshape(-1)]
+
+
+def numbered_values(values: NDArray[np.int64], bound: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct values in [0, bound), sorted, and (n,) the number of each; counted where sorting would take longer."""
+    if bound > max(len(values), 1 << 16):
+        found, numbers = np.unique(values, return_inverse=True)
+        return found, numbers.reshape(-1)
+    found = np.flatnonzero(np.bincount(values, minlength=bound))
+    number_of = np.empty(bound, dtype=np.int64)
+    number_of[found] = np.arange(len(found))
+    return found, number_of[values]
 
 
 def _columns(place: Location) -> list[str]:

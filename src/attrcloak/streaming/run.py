@@ -22,7 +22,7 @@ from attrcloak.parts import Location, Part, open_parts
 from attrcloak.parts.location import refuse_nesting
 from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Verdict
-from attrcloak.streaming.passes import Measured
+from attrcloak.streaming.passes import Measured, ready
 from attrcloak.streaming.sample_audit import audit_sample, judge_sample
 from attrcloak.streaming.stages import Stages
 from attrcloak.streaming.statistics import Leak, common_scale, leaks, relative_move
@@ -160,6 +160,7 @@ def unlearn_files(
     if key is not None:
         about["key_commitment"] = key_commitment(key)
     with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about):
+        runner.prepare(ready)
         stages = Stages(parts, space, staging, runner, progress)
         groups, sampled = stages.join(people, requests, place.shown, sources.id_column, sources.columns)
         if not groups.moving:
