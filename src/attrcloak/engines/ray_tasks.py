@@ -47,7 +47,7 @@ class RayTasks:
                     _node_ip_address="127.0.0.1",
                 )
             self._started = True
-        self.workers = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        self.workers = workers or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
 
     def prepare(self, ready: Callable[[], None]) -> None:
         """Ray has started its workers already."""
