@@ -3,7 +3,7 @@
     python benchmarks/requests.py ml-1m als
     python benchmarks/requests.py ml-1m als --shares 0.01 --cover 0.1 --methods calibrated --data-dir DATA
     python benchmarks/requests.py ml-1m als --shares 0.5 --batches 5
-    python benchmarks/requests.py ml-1m als --methods label-free --fit everybody
+    python benchmarks/requests.py ml-1m als --methods calibrated label-free --fit everybody
 
 Each redraw (seed) trains a recommender, draws who asks (for all attributes named) and a secret key anew. Means over the
 redraws with half of their 95 % interval (Student's t). What is printed for each method and share:
@@ -30,7 +30,7 @@ from attrcloak.evaluation import evaluate
 from attrcloak.experiments.tables import interval
 from attrcloak.recommenders import train
 from attrcloak.release import apply_eraser
-from attrcloak.unlearning import METHODS, run
+from attrcloak.unlearning import METHODS, Calibrated, run
 
 PROTOCOL = replace(SOUND, known=(0.05, 0.2, 0.8), seeds=1, permutations=99, resamples=99, equations_known=())
 FEWEST = 10
@@ -54,7 +54,7 @@ def main() -> None:
         "--fit",
         choices=["requests", "everybody"],
         default="requests",
-        help="everybody: methods with one map for all are fitted on all known users and applied to those who ask",
+        help="everybody: the known classes of users who did not ask, and whom no batch moved yet, are learnt from too",
     )
     wanted = parser.parse_args()
     if wanted.cover and wanted.batches > 1:
@@ -79,14 +79,19 @@ def main() -> None:
                 parts = [asked.cover(wanted.cover, rng)]
             for name in wanted.methods:
                 table = users
-                for part in parts:
-                    if wanted.fit == "everybody":
-                        eraser = run(METHODS[name](), table, people, seed=seed).eraser
+                for number, part in enumerate(parts):
+                    method = METHODS[name]()
+                    if wanted.fit == "everybody" and isinstance(method, Calibrated):
+                        earlier = np.concatenate([[], *np.array_split(who, wanted.batches)[:number]]).astype(int)
+                        learning = replace(method, learned_from="everybody")
+                        table = run(learning, table, part.without(users.ids.take(earlier)), seed=seed).table
+                    elif wanted.fit == "everybody":
+                        eraser = run(method, table, people, seed=seed).eraser
                         if eraser is None:
                             parser.error(f"{name} leaves no eraser to apply")
                         table = apply_eraser(eraser, table, part)
                     else:
-                        table = run(METHODS[name](), table, part, seed=seed).table
+                        table = run(method, table, part, seed=seed).table
                 after = evaluate(lambda rows, table=table, items=items: table.vectors[rows] @ items.T, split)
                 cell = found[share, name]
                 for key, value in leakage(table, users, asked, wanted.attackers, seed, share < 1).items():

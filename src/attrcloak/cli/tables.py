@@ -126,6 +126,10 @@ def unlearn(
     requests: Annotated[
         str | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
     ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(help="CSV with user_id: users whom earlier runs moved, so that nothing is learnt from them."),
+    ] = None,
     cover: Annotated[
         float,
         typer.Option(
@@ -173,6 +177,8 @@ def unlearn(
         streaming.refuse_what_needs_memory(plan, undo_file)
         if cover:
             raise InvalidSettings("--cover draws among all users, so it needs a table in memory: give one file")
+        if earlier is not None:
+            raise InvalidSettings("--earlier is for learning from users who did not ask, in memory: give one file")
         streaming.unlearn_streaming(
             streaming.sources(vectors, attributes, str(output), requests, work, id_column, vector_column, columns),
             chosen,
@@ -191,7 +197,9 @@ def unlearn(
         raise InvalidSettings("--workers and --work are for tables that are streamed; name an --engine, such as auto")
     table_file, new_file = Path(vectors), None if output is None else Path(output)
     people_file, requests_file = Path(attributes), None if requests is None else Path(requests)
-    files.refuse_inputs_as_outputs([table_file, people_file, requests_file, key_file], [new_file, eraser, undo_file])
+    files.refuse_inputs_as_outputs(
+        [table_file, people_file, requests_file, earlier, key_file], [new_file, eraser, undo_file]
+    )
     files.refuse_another_format(table_file, new_file)
     import numpy as np
 
@@ -204,6 +212,9 @@ def unlearn(
 
     table = files.keep_length(read_vectors(table_file, id_column=id_column, vector_column=vector_column), length)
     people = files.load_people(people_file, id_column, columns, requests_file)
+    moved_before = files.read_users(earlier)
+    if moved_before is not None:
+        people = people.without(moved_before)
     key = files.read_key(key_file)
     if cover:
         people = people.align(table.ids).cover(

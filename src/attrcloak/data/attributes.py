@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.data.cells import Cells
 from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
@@ -196,6 +197,22 @@ class UserAttributes:
             self.ids, {name: replace(column, marked=column.marks & kept) for name, column in self.columns.items()}
         )
 
+    def without(self, users: Ids | Sequence[Any] | NDArray[Any]) -> "UserAttributes":
+        """Forget the classes of users whom earlier runs moved: their vectors no longer show them as the others' do, so
+        nothing is to be learnt from them.
+
+        Users who ask for something now keep theirs, or there would be nothing to do for them; users who are not listed
+        are passed over.
+        """
+        gone = np.zeros(len(self), dtype=bool)
+        rows = self.ids.rows(users)
+        gone[rows[rows >= 0]] = True
+        gone &= ~np.any([column.marks for column in self.columns.values()], axis=0)
+        columns = {
+            name: replace(column, codes=np.where(gone, UNKNOWN, column.codes)) for name, column in self.columns.items()
+        }
+        return UserAttributes(self.ids, columns)
+
     def cross(self, *names: str) -> "UserAttributes":
         """Add the intersection of attributes as an attribute of its own, last: ``cross("gender", "age")`` adds
         "gender x age" with classes such as "F x 25-34".
@@ -284,34 +301,12 @@ class UserAttributes:
         codes = [np.where(column.marks, column.codes, NOT_MARKED) for column in chosen]
         return np.stack(codes, axis=1).astype(np.int32)
 
-    def cells(self, names: Sequence[str] | None = None) -> "Cells":
+    def cells(self, names: Sequence[str] | None = None) -> Cells:
         """The cell of every user over the named attributes (all by default)."""
         chosen = self.names if names is None else tuple(names)
-        key, codes = CellKey.of(chosen, [self[name].classes for name in chosen], self.marked_codes(chosen))
-        return Cells(key, codes)
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """The cell of each user of a table.
-
-    Attributes:
-        key: what the cells mean.
-        of_user: (n,) cell of each user in [0, len(key)).
-    """
-
-    key: CellKey
-    of_user: NDArray[np.int32]
-
-    @property
-    def moves(self) -> NDArray[np.bool_]:
-        """(n,) users who asked for at least one attribute; everyone else stays bit-identical."""
-        return ~self.key.unmarked[self.of_user]
-
-    @property
-    def codes(self) -> NDArray[np.int32]:
-        """(n, A) class codes, -1 where not marked."""
-        return self.key.combinations[self.of_user]
+        key, of_user = CellKey.of(chosen, [self[name].classes for name in chosen], self.marked_codes(chosen))
+        known = [self[name].codes for name in chosen]
+        return Cells(key, of_user, np.stack(known, axis=1) if known else None)
 
 
 def _text(value: Any) -> str:

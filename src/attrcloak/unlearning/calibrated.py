@@ -1,7 +1,7 @@
 """Calibrated unlearning: to the permutation null, not to equality."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,7 +17,8 @@ from attrcloak.unlearning.list_metric import ListMetric
 from attrcloak.unlearning.method import Length, Moved, Rows, Step, objective
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
 from attrcloak.unlearning.null_goals import null_goals
-from attrcloak.unlearning.slices import slice_steps
+from attrcloak.unlearning.request_patterns import Taught, as_if_all_had_asked
+from attrcloak.unlearning.slices import TaughtSlices, slice_steps
 
 _TAME_PER_DIMENSION = 1.5
 """Users per dimension at which the map of a class is drawn half way to the identity, in every sweep."""
@@ -60,7 +61,13 @@ class Calibrated:
         own_per_dimension: how much of its own deviation from the pooled covariance a class may keep, in users per
             dimension: a class of n_k users at most the share p d / (p d + n_k). The rest comes from the draw. 0 takes
             everything from the draw; the larger, the less is moved, and the more unevenly. Where some users did not
-            ask it counts as 0: what is chance among those who asked is also part of what the others teach.
+            ask it is not looked at.
+        learned_from: whose classes say what has to change where some users did not ask. "asked": only those of the
+            users who did, and everything of theirs comes from the draw, for attackers who learn from the others know
+            the leak but not what is chance among few. "everybody": all known ones, those of the others too, who stay
+            where they are; what changes is then as small as in a table of all. It needs the others as they were
+            trained: users whom an earlier run moved would hide part of the leak, so their classes must be unknown
+            (``UserAttributes.without``).
         noise: variance of the new deviations, as a multiple of chance. At 1 a quadratic attacker is at chance and the
             moment equations, who profit from few unknowns, a little above; more noise lowers these and raises that.
         exchange: share of the variance whose narrowest directions are exchanged among users, in [0, 1).
@@ -78,6 +85,7 @@ class Calibrated:
     own_per_dimension: float = 12.0
     noise: float = 1.1
     exchange: float = 0.01
+    learned_from: Literal["asked", "everybody"] = "asked"
     ridge: float = 1e-4
     length: Length = "auto"
 
@@ -88,22 +96,42 @@ class Calibrated:
             )
         if not 0 <= self.exchange < 1:
             raise InvalidSettings(f"exchange is {self.exchange}, expected a share of the variance in [0, 1)")
+        if self.learned_from not in ("asked", "everybody"):
+            raise InvalidSettings(f"learned_from is {self.learned_from!r}, expected 'asked' or 'everybody'")
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Draw the null, solve in moment space, apply, and refine what needs the rows."""
+        return self._moved(rows, None, progress)
+
+    def _moved(self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
+        if rows.cells.moves.all():
+            return self._fitted(rows, None, metric_of, progress)
+        if self.learned_from == "asked":
+            return self._fitted(rows, [0.0] * len(rows.cells.key.attributes), metric_of, progress)
+        return as_if_all_had_asked(rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress))
+
+    def _fitted(
+        self, rows: Rows, taught: Taught | None, metric_of: MetricOf | None, progress: Progress | None
+    ) -> Moved:
+        """All users of ``rows`` who asked, moved; ``taught`` as in ``null_goals``, for each attribute."""
         cells = rows.cells
         drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
         if self.slices:
-            return self._by_rows(rows, drawn, None, progress)
+            return self._by_rows(rows, drawn, taught, metric_of, progress)
         moments = rows.moments
-        eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn, bool(cells.moves.all())))
+        eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn, taught))
         moved = eraser.apply(rows.vectors, cells.of_user)
-        scale = _common_scale(rows, moved)
+        scale = _common_scale(rows, moved) if taught is None else 1.0
         scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
         return Moved(scale * moved, trace, "closed form", scaled)
 
     def _by_rows(
-        self, rows: Rows, drawn: NDArray[np.int32], metric_of: MetricOf | None, progress: Progress | None
+        self,
+        rows: Rows,
+        drawn: NDArray[np.int32],
+        taught: Taught | None,
+        metric_of: MetricOf | None,
+        progress: Progress | None,
     ) -> Moved:
         """Steps 1 to 4 above; where users have a metric of their own, means and slices move them along it."""
         cells = rows.cells
@@ -114,7 +142,7 @@ class Calibrated:
         exchanged = (rows.vectors[asked] - centre) @ narrow
         exchanged = exchanged[secret_generator(rows.key, b"exchange").permutation(len(asked))]
         core = _at_length(rows.vectors[asked] @ wide, length)
-        goals = self._goals(core, cell_moments(core, of_user, cells.key), drawn, len(asked) == len(cells.moves))
+        goals = self._goals(core, cell_moments(core, of_user, cells.key), drawn, taught)
         trace: list[Step] = []
 
         def matched(vectors: Matrix) -> Matrix:
@@ -127,6 +155,8 @@ class Calibrated:
         for _ in range(1 + (_RETURNS if length else 0)):
             now = matched(now)
         even, back = _evened(core)
+        along_axes = None if taught is None or not any(taught) else TaughtSlices(now, taught)
+        anywhere = None if along_axes is None else replace(along_axes, vectors=now @ even)
         rng = secret_generator(rows.key, b"slices")
         plain_from = 0 if metric is None else max(self.slices - _PLAIN_ROUNDS, 0)
         for done in range(self.slices):
@@ -134,14 +164,15 @@ class Calibrated:
             if metric is not None and done == plain_from:
                 now = matched(now)
             # Trees look along the axes of the table; everybody else may look anywhere.
-            now = now + bent(slice_steps(now, codes, drawn, wide.T))
+            now = now + bent(slice_steps(now, codes, drawn, wide.T, along_axes))
             basis, _ = np.linalg.qr(rng.normal(size=even.shape))
-            now = now + bent(slice_steps(now @ even, codes, drawn, basis) @ back)
+            now = now + bent(slice_steps(now @ even, codes, drawn, basis, anywhere) @ back)
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
         moved = rows.vectors.copy()
         moved[asked] = _at_length(now, length) @ wide.T + (exchanged + centre @ narrow) @ narrow.T
-        return Moved(_common_scale(rows, moved) * moved, tuple(trace), "max steps")
+        scale = _common_scale(rows, moved) if taught is None else 1.0
+        return Moved(scale * moved, tuple(trace), "max steps")
 
     def solve_towards(self, moments: CellMoments, goals: Sequence[ClassMoments]) -> tuple[Eraser, tuple[Step, ...]]:
         """The eraser that brings the classes of every attribute to their goals; never sees a row.
@@ -163,19 +194,16 @@ class Calibrated:
                 now = moments.mapped(eraser.matrices, eraser.offsets)
         return eraser, tuple(trace)
 
-    def own_where(self, everybody_asked: bool) -> float:
-        """``own_per_dimension`` where everybody asked, 0 where some users stay as they were and can be learnt from."""
-        return self.own_per_dimension if everybody_asked else 0.0
-
     def _goals(
-        self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32], everybody_asked: bool
+        self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32], taught: Taught | None
     ) -> tuple[ClassMoments, ...]:
         """Goals of every attribute, from the vectors as they came and the moments of their cells."""
         drawn_key, drawn_cells = CellKey.of(moments.key.attributes, moments.key.classes, drawn)
         chance = cell_moments(vectors, drawn_cells, drawn_key).marginals()
+        shares: Sequence[float | None] = [None] * len(chance) if taught is None else taught
         return tuple(
-            null_goals(own, null, self.own_where(everybody_asked), self.noise)
-            for own, null in zip(moments.marginals(), chance, strict=True)
+            null_goals(own, null, self.own_per_dimension, self.noise, share)
+            for own, null, share in zip(moments.marginals(), chance, shares, strict=True)
         )
 
     def _towards(self, moments: CellMoments, attribute: int, goal: ClassMoments, ridge: float) -> Eraser:
@@ -207,9 +235,9 @@ def _common_scale(rows: Rows, moved: Matrix) -> float:
 
     A moved vector is in part a stranger's. Where it is weighed against a constant such as an item bias, that part
     should not count as much as taste did. It is the same invertible map for everybody, so whoever standardises sees the
-    same as before; where some users did not ask, their scale would tell who did, and nobody is scaled.
+    same as before; where some users did not ask, their scale would tell who did, and nobody may be scaled.
     """
-    if rows.table.scoring != "dot+constant" or not rows.cells.moves.all():
+    if rows.table.scoring != "dot+constant":
         return 1.0
     return min(1.0, float(np.vdot(rows.vectors, moved)) / max(float(np.vdot(moved, moved)), 1e-300))
 

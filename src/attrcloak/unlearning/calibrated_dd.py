@@ -9,7 +9,6 @@ from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.list_metric import ListMetric
 from attrcloak.unlearning.method import Moved, RankingLoss, Rows
-from attrcloak.unlearning.null_draw import null_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,5 @@ class CalibratedDD(Calibrated):
                 "calibrated-dd needs interactions and the recommender's items to know what must not change in each "
                 "user's list; without them use calibrated"
             )
-        drawn = null_labels(rows.cells.codes, rows.table.ids.values, rows.key)
         metric_of = partial(ListMetric.of, rows.recommendation, rows.vectors, length=self.lists)
-        return self._by_rows(rows, drawn, metric_of, progress)
+        return self._moved(rows, metric_of, progress)

@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.data.attributes import Cells, UserAttributes
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.cells import Cells
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput, NotSupported
 from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments

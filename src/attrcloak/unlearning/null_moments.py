@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from attrcloak.errors import InvalidInput
+from attrcloak.errors import InvalidInput, NotSupported
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
 from attrcloak.unlearning.calibrated import Calibrated
@@ -63,11 +63,20 @@ def solve_calibrated(method: Calibrated, moments: CellMoments, key: bytes) -> So
         method: its settings; ``slices`` and ``exchange`` are not looked at.
         moments: of the table.
         key: secret key of the draw.
+
+    Raises:
+        NotSupported: some users did not ask and the method is to learn from them: these moments do not tell the classes
+            of users who did not ask.
     """
+    some_are_silent = bool(moments.count[moments.key.unmarked].any())
+    if some_are_silent and method.learned_from == "everybody":
+        raise NotSupported(
+            "a table in files is measured by what users asked for, so the classes of those who did not are not seen; "
+            "use learned_from='asked', or unlearn in memory, without --engine"
+        )
     null = null_marginals(moments, secret_generator(key, b"null moments"))
-    own_per_dimension = method.own_where(not moments.count[moments.key.unmarked].any())
     goals = tuple(
-        null_goals(own, drawn, own_per_dimension, method.noise)
+        null_goals(own, drawn, method.own_per_dimension, method.noise, 0.0 if some_are_silent else None)
         for own, drawn in zip(moments.marginals(), null, strict=True)
     )
     eraser, trace = replace(method, slices=0).solve_towards(moments, goals)

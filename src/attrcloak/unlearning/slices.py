@@ -1,5 +1,8 @@
 """Transport along directions, of what deviates more than chance: for shapes that moments cannot see."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +18,27 @@ _LOUD_TOGETHER = 2.0
 """Standard deviations of a ratio of two draws at which a mode counts as leaking along all directions together."""
 
 
-def slice_steps(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int32], directions: Matrix) -> Matrix:
+@dataclass(frozen=True, eq=False)
+class TaughtSlices:
+    """What attackers learn from users who did not ask is in the vectors as they came to the slices.
+
+    Attributes:
+        vectors: (n, d) as they were before the first round. Goals keep a share of *their* deviations, so that rounds do
+            not wear it away.
+        shares: for each attribute, of the users who did not ask, the share that these vectors hold.
+    """
+
+    vectors: Matrix
+    shares: Sequence[float]
+
+
+def slice_steps(
+    vectors: Matrix,
+    codes: NDArray[np.int32],
+    drawn: NDArray[np.int32],
+    directions: Matrix,
+    taught: TaughtSlices | None = None,
+) -> Matrix:
     """One round: every attribute in turn, every class along every direction.
 
     After Rabin et al. (2012), with two differences that keep vectors near where they were. The goal of a class is not
@@ -23,7 +46,8 @@ def slice_steps(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int
     orthogonal polynomials of the rank, and of a mode that deviates more than chance the share 1/r is kept and
     sqrt(1 - 1/r) taken from the draw, r the ratio of its energy to that of the drawn classes. Modes within chance stay.
     Only classes of very many users take all modes from the draw: a leak too even to be told from chance along any one
-    direction adds up over all of them.
+    direction adds up over all of them. Where attackers learn from users who did not ask, every class keeps 1/r of what
+    it was, as ``null_goals`` has it.
 
     Args:
         vectors: (n, d).
@@ -31,6 +55,7 @@ def slice_steps(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int
         drawn: (n, A) classes under permuted labels, with as many users each.
         directions: (d, q) unit columns whose outer products sum to the identity: an orthogonal basis, or the axes of
             a larger space that this one is a part of.
+        taught: None where everybody asked, or where these vectors hold nobody who did not.
 
     Returns:
         (n, d) steps that bring the vectors there.
@@ -42,6 +67,8 @@ def slice_steps(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int
             continue
         projected = now @ directions
         everybody = np.sort(projected[labels >= 0], axis=0)
+        before = None if taught is None else taught.vectors @ directions
+        all_before = None if before is None else np.sort(before[labels >= 0], axis=0)
         spread = np.maximum(everybody.std(axis=0), 1e-300)
         steps = np.zeros_like(projected)
         for k in np.unique(labels[labels >= 0]).tolist():
@@ -53,14 +80,29 @@ def slice_steps(vectors: Matrix, codes: NDArray[np.int32], drawn: NDArray[np.int
             order = np.argsort(projected[inside], axis=0)
             own = modes.T @ (np.take_along_axis(projected[inside], order, axis=0) - goal)
             random = modes.T @ (np.sort(projected[chance == k], axis=0) - goal)
-            many = len(inside) >= _MANY_PER_DIMENSION * vectors.shape[1]
-            kept = np.zeros_like(own) if many else 1 / _excess(own / spread, random / spread)
-            step = modes @ ((kept - 1) * own + np.sqrt(1 - kept) * random)
+            if taught is not None and before is not None and all_before is not None:
+                # From where everybody was: classes that keep different shares would pull all of them along.
+                goal_before = _quantiles(all_before, len(inside))
+                own += modes.T @ (goal - goal_before)
+                was = modes.T @ (np.sort(before[inside], axis=0) - goal_before)
+                kept = taught.shares[attribute] / _ratio(was / spread, random / spread)
+            else:
+                was = own
+                many = len(inside) >= _MANY_PER_DIMENSION * vectors.shape[1]
+                kept = np.zeros_like(own) if many else 1 / _excess(own / spread, random / spread)
+            step = modes @ (kept * was + np.sqrt(1 - kept) * random - own)
             placed = np.empty_like(step)
             np.put_along_axis(placed, order, step, axis=0)
             steps[inside] = placed
         now = now + steps @ directions.T
     return now - vectors
+
+
+def _ratio(own: Matrix, random: Matrix) -> Matrix:
+    """(modes, q) energy of each deviation over its usual value, at least 1: alone where it is loud, else together."""
+    usual = np.maximum(np.mean(random**2, axis=1, keepdims=True), 1e-300)
+    alone, together = own**2 / usual, np.mean(own**2, axis=1, keepdims=True) / usual
+    return np.asarray(np.maximum(np.where(alone > _LOUD, alone, together), 1.0))
 
 
 def _excess(own: Matrix, random: Matrix) -> Matrix:
