@@ -10,7 +10,9 @@ from attrcloak.moments import CellKey, Eraser, cell_moments
 
 torch = pytest.importorskip("torch")
 
-from attrcloak.moments import torch_passes  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from attrcloak.moments import pieces, torch_passes  # noqa: E402
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 DEVICES = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
@@ -33,7 +35,7 @@ def device(request):
 def small_batches(monkeypatch):
     """Pieces of 20 rows in batches of 160 numbers and blocks of 300 rows, so that cells span all of these."""
     monkeypatch.setattr(torch_passes, "NUMBERS_PER_BATCH", dict.fromkeys(("cpu", "elsewhere"), 160 * DIM))
-    monkeypatch.setattr(torch_passes, "PIECES_PER_BATCH", 1000)
+    monkeypatch.setattr(pieces, "PIECES_PER_BATCH", 1000)
     monkeypatch.setattr(torch_passes, "ROWS_PER_BLOCK", 300)
     monkeypatch.setattr(torch_passes, "ROWS_PER_CELL", 1)
 
@@ -123,34 +125,6 @@ def test_no_rows_are_no_users(device):
     moments = cell_moments(nobody, np.empty(0, dtype=np.int32), keyed(CELLS))
     assert (moments.users, moments.scatter.any()) == (0, False)
     assert eraser().apply(nobody, np.empty(0, dtype=np.int32)).shape == (0, DIM)
-
-
-@pytest.mark.usefixtures("small_batches")
-def test_batches_hold_every_row_once_within_bounds_and_pad_little():
-    sizes = np.array([0, 1, 19, 20, 21, 500, 7, 0, 163])
-    starts = np.cumsum(sizes) - sizes + 11
-    rows, padded = [], 0
-    for batch in torch_passes._batches(starts, sizes, DIM, 160 * DIM):
-        assert batch.lengths[0] == batch.lengths.max() >= batch.lengths.min() >= 1
-        assert len(batch.cells) * max(batch.lengths[0], DIM) <= 160
-        padded += len(batch.cells) * batch.lengths[0]
-        for cell, start, length in zip(*batch, strict=True):
-            assert starts[cell] <= start
-            assert start + length <= starts[cell] + sizes[cell]
-            rows += range(start, start + length)
-        assert len(set(batch.cells)) == len(batch.cells) or (
-            (np.diff(batch.cells) >= 0).all() and batch.lengths.min() == batch.lengths[0]
-        )
-    assert sorted(rows) == list(range(11, 11 + sizes.sum()))
-    assert padded <= sizes.sum() + 2 * 160
-
-
-def test_thousands_of_cells_are_a_few_batches():
-    sizes = np.random.default_rng(0).integers(0, 60, size=5000)
-    batches = list(
-        torch_passes._batches(np.cumsum(sizes) - sizes, sizes, 64, torch_passes.NUMBERS_PER_BATCH["elsewhere"])
-    )
-    assert len(batches) == 2
 
 
 @DEVICES
@@ -261,6 +235,17 @@ def test_a_device_without_float64_is_refused(pass_over):
         pass_over(torch.tensor(x, device="meta"), cells)
 
 
+@BOTH
+def test_a_device_that_is_full_is_said_to_be(pass_over, monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+
+    monkeypatch.setattr(torch, "sort", full)
+    x, cells = table()
+    with pytest.raises(NotSupported, match=r"too little memory \(CUDA out of memory. Tried to allocate 2.00 GiB.\)"):
+        pass_over(torch.tensor(x), cells)
+
+
 def test_a_list_is_neither_array_nor_tensor():
     with pytest.raises(InvalidInput, match="vectors are a list"):
         cell_moments([[1.0]], np.array([0]), keyed(CELLS))
@@ -276,3 +261,30 @@ def test_a_table_goes_to_a_device_read_only_or_not():
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
     with pytest.raises(InvalidSettings, match=f"device '{name}' cannot be used .*there are: cpu"):
         torch_passes.to_device(np.ones(1), name)
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operations torch is asked for, and the numbers of the largest float64 tensor that comes of one."""
+
+    count = largest = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        self.count += 1
+        if isinstance(made, torch.Tensor) and made.dtype == torch.float64:
+            self.largest = max(self.largest, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("cell_count", [3, 40, 4000])
+def test_neither_calls_nor_memory_grow_with_cells(cell_count, monkeypatch):
+    """On a GPU a call is a kernel launch. What is larger than a batch is the moments or the maps themselves."""
+    numbers = 1 << 18
+    monkeypatch.setattr(torch_passes, "NUMBERS_PER_BATCH", {"cpu": numbers, "elsewhere": numbers})
+    x, cells = table(users=40_000, dim=8, cell_count=cell_count)
+    given, maps = torch.tensor(x, dtype=torch.float32), eraser(cell_count, 8)
+    for pass_over in (lambda: cell_moments(given, cells, keyed(cell_count)), lambda: maps.apply(given, cells)):
+        with Calls() as calls:
+            pass_over()
+        assert calls.count < 400
+        assert calls.largest <= max(numbers, cell_count * 8 * 8)

@@ -176,7 +176,7 @@ def cell_moments(
 
     Raises:
         InvalidInput: users without a cell, or another number of cells than of rows.
-        NotSupported: a tensor on a device that has no float64.
+        NotSupported: a tensor on a device that has no float64, or too little memory.
     """
     without = int((cells < 0).sum())
     if without:

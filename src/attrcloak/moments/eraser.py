@@ -117,7 +117,7 @@ class Eraser:
         Raises:
             InvalidInput: the table has another number of dimensions than the eraser, or of rows than cells, or ``out``
                 does not fit it.
-            NotSupported: a tensor on a device that has no float64.
+            NotSupported: a tensor on a device that has no float64, or too little memory.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise InvalidInput(

@@ -1,23 +1,22 @@
 """Both passes on torch tensors, on the device where they lie; ``cell_moments`` and ``Eraser.apply`` send tensors here.
 
-Only this file of the room imports torch, and NumPy arrays never come here.
-
-A cell wants a product of its own; a GPU wants few calls that are large. So the rows of a block are sorted by cell and
-cut into *pieces*: a cell of many rows into full pieces, all of one length, and what is left of it, its tail. Pieces of
-about one length are multiplied together, one ``bmm`` for hundreds of them, whether they are of one cell or of as many
-cells. Calls therefore grow with the numbers in the table and in the maps, not with cells, and a table of two cells
-keeps a GPU as busy as one of a thousand.
+Only this file of the room imports torch, and NumPy arrays never come here. ``pieces`` says which rows go
+together; each batch of pieces is gathered, widened to float64 and multiplied by a few calls.
 
 Sums go in a fixed order, without atomic additions, so that one device gives the same bits every time.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput, InvalidSettings, MissingExtra, NotSupported
+from attrcloak.moments.cell_moments import Matrix
+from attrcloak.moments.pieces import Batch, rounds
 
 try:
     import torch
@@ -26,26 +25,10 @@ except ImportError as error:
 from torch import Tensor
 
 NUMBERS_PER_BATCH = {"cpu": 1 << 20, "elsewhere": 1 << 24}  # a core has a cache to stay in, a GPU cores to fill
-PIECES_PER_BATCH = 256
 ROWS_PER_BLOCK = 1 << 22
 ROWS_PER_CELL = 256  # a block has room for so many rows of each cell, or many small cells were many tails
 
-Matrix = NDArray[np.float64]
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-class Batch(NamedTuple):
-    """Pieces that are multiplied at once, longest first; a piece is consecutive rows of one cell in the order by cell.
-
-    Attributes:
-        cells: (B,) the cell of each piece. Either they are sorted and all pieces are full, or no cell is there twice.
-        starts: (B,) the place in that order where each begins.
-        lengths: (B,) its number of rows, at least 1.
-    """
-
-    cells: NDArray[np.intp]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
 
 
 class Sums(NamedTuple):
@@ -70,7 +53,21 @@ class Sums(NamedTuple):
         self.users[at] = before + other.users
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """Say what to do where a device has too little memory; torch's own error is the cause of this one."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0]
+        raise NotSupported(
+            f"the device has too little memory ({reason}); it holds the table, the new one, moments or maps of all "
+            "cells, and about 0.6 GB: take fewer rows at a time, or arrays, for which NumPy does it"
+        ) from error
+
+
 @torch.no_grad()
+@_room()
 def moments(
     vectors: Tensor, cells: NDArray[np.integer] | Tensor, cell_count: int
 ) -> tuple[NDArray[np.int64], Matrix, Matrix]:
@@ -81,14 +78,18 @@ def moments(
     found = Sums(wide.new_zeros(cell_count), wide.new_zeros(cell_count, d), wide.new_zeros(cell_count, d, d))
     for rows in _blocks(vectors, cell_count):
         order, starts, sizes = _by_cell(_on(cells[rows], vectors.device).to(torch.int32), cell_count)
-        for batch in _batches(starts, sizes, d, _numbers(vectors.device)):
-            of_cells, sums = _by_cells(_of_pieces(vectors[rows], order, batch), batch.cells)
+        for first, *others in rounds(starts, sizes, d, _numbers(vectors.device)):
+            lanes = _of_pieces(vectors[rows], order, first)
+            for batch in others:
+                lanes.add(_on(batch.lanes, vectors.device), _of_pieces(vectors[rows], order, batch))
+            of_cells, sums = _by_cells(lanes, first.cells)
             found.add(_on(of_cells, vectors.device), sums)
     count, mean, scatter = (each.cpu().numpy() for each in found)
     return count.astype(np.int64), mean, scatter
 
 
 @torch.no_grad()
+@_room()
 def moved(
     vectors: Tensor,
     cells: NDArray[np.integer] | Tensor,
@@ -111,7 +112,7 @@ def moved(
     transposed, shifts = _on(matrices, vectors.device).transpose(1, 2), _on(offsets, vectors.device)
     for rows in _blocks(vectors, cell_count):
         order, starts, sizes = _by_cell(_on(cells[rows], vectors.device).to(torch.int32), cell_count)
-        for batch in _batches(starts, np.where(stays, 0, sizes), d, _numbers(vectors.device)):
+        for batch in chain.from_iterable(rounds(starts, np.where(stays, 0, sizes), d, _numbers(vectors.device))):
             places, inside = _places(order, batch)
             wide = _gathered(vectors[rows], places, inside)
             of_piece = _on(batch.cells, vectors.device)
@@ -123,6 +124,7 @@ def moved(
     return result
 
 
+@_room()
 def to_device(array: NDArray[np.floating], device: str) -> Tensor:
     """A copy of an array on a device.
 
@@ -132,6 +134,7 @@ def to_device(array: NDArray[np.floating], device: str) -> Tensor:
 
     Raises:
         InvalidSettings: torch knows no such device, or there is none, or it has no float64.
+        NotSupported: it has too little memory.
     """
     try:
         torch.zeros(1, dtype=torch.float64, device=device)
@@ -186,34 +189,6 @@ def _by_cell(cells: Tensor, cell_count: int) -> tuple[Tensor, NDArray[np.int64],
 
 def _numbers(device: torch.device) -> int:
     return NUMBERS_PER_BATCH.get(device.type, NUMBERS_PER_BATCH["elsewhere"])
-
-
-def _rows_per_piece(dim: int, numbers: int) -> int:
-    """Rows of a full piece: 256 fill a batch, unless each had less than several times the rows of its scatter then."""
-    return max(min(4 * dim, numbers // dim), numbers // (PIECES_PER_BATCH * dim), 1)
-
-
-def _batches(starts: NDArray[np.int64], sizes: NDArray[np.int64], dim: int, numbers: int) -> Iterator[Batch]:
-    """All rows of all cells in batches, whose arrays (B, longest, d) and (B, d, d) hold no more than so many numbers.
-
-    Tails go by length, so that padding them to the longest of their batch adds a few batches in all at most.
-    """
-    dim = max(dim, 1)
-    length = _rows_per_piece(dim, numbers)
-    full, tail = np.divmod(sizes, length)
-    cells = np.repeat(np.arange(len(sizes)), full)
-    nth = np.arange(len(cells)) - np.repeat(np.cumsum(full) - full, full)
-    last = np.argsort(-tail, kind="stable")[: np.count_nonzero(tail)]
-    for pieces in (
-        Batch(cells, starts[cells] + nth * length, np.full(len(cells), length)),
-        Batch(last, (starts + sizes - tail)[last], tail[last]),
-    ):
-        at = 0
-        while at < len(pieces.cells):
-            most = numbers // (max(int(pieces.lengths[at]), dim) * dim)
-            here = slice(at, at + max(most, 1))
-            yield Batch(*(each[here] for each in pieces))
-            at = here.stop
 
 
 def _places(order: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
