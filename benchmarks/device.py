@@ -20,7 +20,9 @@ def measure() -> Iterator[Figure]:
         print("no CUDA device")
         return
     for classes, dtype in TABLES:
-        yield from against_numpy("cuda", torch.cuda.get_device_name(), USERS, classes, dtype)
+        yield from against_numpy(
+            "cuda", f"{torch.cuda.get_device_name()}, torch {torch.__version__}", USERS, classes, dtype
+        )
     yield memory((2, 7))
 
 

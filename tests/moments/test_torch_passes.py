@@ -288,3 +288,17 @@ def test_neither_calls_nor_memory_grow_with_cells(cell_count, monkeypatch):
             pass_over()
         assert calls.count < 400
         assert calls.largest <= max(numbers, cell_count * 8 * 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_a_gpu_takes_no_more_memory_than_is_said(device):
+    """Table, new table, moments or maps, and 0.6 GB."""
+    users, dim, cell_count = 1_000_000, 64, 14
+    cells = np.arange(users, dtype=np.int32) % cell_count
+    given = torch.randn(users, dim, device=device)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    cell_moments(given, cells, keyed(cell_count))
+    new = eraser(cell_count, dim).apply(given, cells)
+    assert torch.cuda.max_memory_allocated() - before - new.nbytes < 0.6e9
