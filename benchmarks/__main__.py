@@ -5,17 +5,18 @@
     python docs/build_reference.py            afterwards: brings docs/scale.md up to date
 
 Every comparison is made within one run, all parties in turn, because a machine's speed changes with what else it does.
-The rivals need the extra ``test``, for torch, implicit and concept-erasure.
+The rivals need the extra ``test``, for torch, implicit and concept-erasure; the section ``device`` torch and a GPU, and
+where there is none it says so and leaves the figures as they are.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from benchmarks import growth, passes, process, rivals
+from benchmarks import device, growth, passes, process, rivals
 from benchmarks.measuring import conditions
 
-SECTIONS = {"passes": passes, "growth": growth, "process": process, "rivals": rivals}
+SECTIONS = {"passes": passes, "growth": growth, "process": process, "rivals": rivals, "device": device}
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "scale.json"
 
 
@@ -31,6 +32,8 @@ def main() -> None:
         for figure in SECTIONS[name].measure():
             print(figure, flush=True)
             figures.append(figure.as_json())
+        if not figures:  # nothing here to measure it on: what was measured elsewhere stays
+            continue
         known = json.loads(asked.results.read_text(encoding="utf-8")) if asked.results.exists() else {}
         known[name] = {"what": SECTIONS[name].__doc__, "conditions": before, "figures": figures}
         ordered = {section: known[section] for section in SECTIONS if section in known}

@@ -33,6 +33,16 @@ def test_import_loads_nothing_heavy() -> None:
     assert loaded_after("import attrcloak") & {*HEAVY, "numpy", "typer"} == set()
 
 
+def test_arrays_go_through_both_passes_without_torch() -> None:
+    code = (
+        "import numpy as np, attrcloak as ac\n"
+        "table = ac.EmbeddingTable(ac.Ids.range(40), np.random.default_rng(0).normal(size=(40, 3)))\n"
+        "people = ac.UserAttributes.from_values(table.ids, group=['a', 'b'] * 20)\n"
+        "ac.unlearn(table, people, ac.LEACE(), check=False)\n"
+    )
+    assert "torch" not in loaded_after(code)
+
+
 def test_help_loads_nothing_heavy() -> None:
     ask = "import sys\nsys.argv = ['attrcloak', '--help']\nfrom attrcloak.cli import main\n"
     assert loaded_after(f"{ask}try:\n    main()\nexcept SystemExit:\n    pass") & set(HEAVY) == set()

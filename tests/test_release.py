@@ -349,3 +349,26 @@ def test_few_users_for_the_dimensions_do_not_end_below_chance() -> None:
     assert before > 0.8
     # One key has a standard deviation of .04.
     assert abs(np.mean(after) - 0.5) < 0.045
+
+
+@pytest.mark.parametrize(("frozen", "scoring"), [((), "dot"), ((0,), "dot+constant")])
+def test_on_a_device_the_table_comes_out_as_from_numpy(frozen: tuple[int, ...], scoring: str) -> None:
+    """Columns that are frozen stay, vectors are scaled as ever, and those who did not ask keep their bits."""
+    pytest.importorskip("torch")
+    table, people = planted_leak("linear", users=300, dim=5, seed=0)
+    table = replace(table, vectors=table.vectors.astype(np.float32), frozen_columns=frozen, scoring=scoring)
+    people = people.mark({"group": table.ids.values[:200]})
+    plain, device = (run(Barycentre(), table, people, device=name) for name in (None, "cpu"))
+    np.testing.assert_allclose(device.table.vectors, plain.table.vectors, rtol=1e-6, atol=1e-6)
+    still = ~plain.moved
+    assert device.table.vectors[still].tobytes() == plain.table.vectors[still].tobytes()
+    assert (device.table.vectors[:, frozen] == table.vectors[:, frozen]).all()
+    assert device.table.vectors.dtype == np.float32
+    assert device.objective_after == pytest.approx(plain.objective_after, rel=1e-4)
+    assert device.relative_move == pytest.approx(plain.relative_move, rel=1e-5)
+
+
+def test_a_method_that_iterates_over_rows_does_not_run_on_a_device() -> None:
+    table, people = planted_leak("linear", users=300, dim=5, seed=0)
+    with pytest.raises(NotSupported, match="calibrated iterates over rows"):
+        unlearn(table, people, Calibrated(), check=False, device="cpu")

@@ -202,6 +202,7 @@ def unlearn(
     attackers: Sequence[str] = CHECK_ATTACKERS,
     protocol: Protocol = SOUND,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> Release:
     """Run a method on a table and, unless told otherwise, audit the result on users held out from the attackers.
 
@@ -217,6 +218,7 @@ def unlearn(
         attackers: names of the attackers of that audit.
         protocol: of that audit.
         progress: called with (stage, done, total).
+        device: where torch runs the two passes, such as "cuda"; None is NumPy. See ``attrcloak.unlearning.run``.
 
     Returns:
         The result, with audit and verdict. ``verdict.protected`` speaks of these attackers only, and where not
@@ -225,8 +227,9 @@ def unlearn(
     """
     names = tuple(attributes) if attributes is not None else people.names
     result = run(
-        method, table, people, attributes=names, key=key, seed=seed, recommendation=recommendation, progress=progress
-    )
+        method, table, people, attributes=names, key=key, seed=seed, recommendation=recommendation, progress=progress,
+        device=device,
+    )  # fmt: skip
     if not check:
         return Release(result)
     measure = partial(

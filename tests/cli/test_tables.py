@@ -1,5 +1,6 @@
 """audit, unlearn, apply and undo on files: what they print, write, and answer with."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +236,39 @@ def test_another_format_is_refused_before_any_work_and_leaves_nothing(world, run
     done = run(*UNLEARN, "-o", "new.parquet", "--eraser", "e.safetensors")
     assert done.code in (1, 2)
     assert sorted(world.iterdir()) == before
+
+
+def test_a_device_runs_both_passes_and_gives_the_same_table(world, run):
+    pytest.importorskip("torch")
+    for method in ("leace", "attrcloak-df"):
+        assert run(*UNLEARN, "--method", method, "-o", "plain.npz").code == 0
+        done = run(*UNLEARN, "--method", method, "--device", "cpu", "-o", "device.npz")
+        assert done.code == 0, done.err
+        plain, device = (np.load(f"{name}.npz")["vectors"] for name in ("plain", "device"))
+        assert plain.dtype == device.dtype
+        np.testing.assert_allclose(device, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--method", "leace", "--device", "cuda:99"), "device 'cuda:99' cannot be used"),
+        (("--method", "leace", "--device", "gpu"), "there are: cpu"),
+        (("--method", "calibrated", "--device", "cpu"), "calibrated iterates over rows"),
+        (("--method", "leace", "--device", "cpu", "--engine", "in-process"), "--device is for a table in memory"),
+    ],
+)
+def test_a_device_that_cannot_be_used_is_refused_before_anything_is_written(world, run, words, said):
+    pytest.importorskip("torch")
+    done = run("unlearn", "users.npy", *QUICK, "--no-audit", "-o", "new.npy", *words)
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert said in " ".join(done.err.split())
+    assert not Path("new.npy").exists()
+
+
+def test_a_device_without_torch_is_refused_with_what_to_install(world, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "attrcloak.moments.torch_passes", raising=False)
+    done = run(*UNLEARN, "--method", "leace", "--device", "cuda", "-o", "new.npz")
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert "pip install 'attrcloak[torch]'" in done.err

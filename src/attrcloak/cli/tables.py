@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attrcloak.cli import files, streaming
-from attrcloak.errors import InvalidSettings
+from attrcloak.errors import InvalidSettings, NotSupported
 
 if TYPE_CHECKING:
     from attrcloak.auditing import Protocol
@@ -159,6 +159,13 @@ def unlearn(
     work: Annotated[
         Path | None, typer.Option(help="Folder for what is not finished, where output is a URI; beside it otherwise.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where torch runs the two passes, such as cuda or cuda:1, for methods that solve from moments and "
+            "tables in memory; NumPy runs them by default."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lower what vectors give away, write a new table, and end with a verdict; exit 3 when it is not "protected".
@@ -175,6 +182,11 @@ def unlearn(
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
     if streaming.streams(vectors, output, engine):
         streaming.refuse_what_needs_memory(plan, undo_file)
+        if device is not None:
+            raise NotSupported(
+                "--device is for a table in memory: a streamed one is bound by its files; share it among processes "
+                "with --engine and --workers"
+            )
         if cover:
             raise InvalidSettings("--cover draws among all users, so it needs a table in memory: give one file")
         if earlier is not None:
@@ -235,6 +247,7 @@ def unlearn(
             check=check,
             protocol=_protocol("sound", "0.8", seeds),
             progress=progress,
+            device=device,
         )
     result, secrets = released.result, []
     if undo_file is not None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.tiles import Buffers, Tile, blocks_by_cell, map_over_tiles
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Matrix = NDArray[np.float64]
 
@@ -156,7 +160,9 @@ class CellMoments:
         return float(spread / total / self.dim)
 
 
-def cell_moments(vectors: NDArray[np.floating], cells: NDArray[np.integer], key: CellKey) -> CellMoments:
+def cell_moments(
+    vectors: "NDArray[np.floating] | Tensor", cells: "NDArray[np.integer] | Tensor", key: CellKey
+) -> CellMoments:
     """Count, mean and scatter of each cell, in float64 whatever comes in.
 
     Works in tiles with deviations from each tile's own cell means, so neither a large common offset nor a long
@@ -164,15 +170,22 @@ def cell_moments(vectors: NDArray[np.floating], cells: NDArray[np.integer], key:
 
     Args:
         vectors: (n, d) user embeddings in any float type, read-only or mapped from a file if need be. Not changed.
-        cells: (n,) cell of each user in [0, len(key)).
+            A torch tensor stays on its device and is measured there; what comes back are NumPy arrays all the same.
+        cells: (n,) cell of each user in [0, len(key)). For a tensor an array or a tensor, on whatever device.
         key: the C cells; a cell may be empty here.
 
     Raises:
         InvalidInput: users without a cell, or another number of cells than of rows.
+        NotSupported: a tensor on a device that has no float64, or too little memory.
     """
     without = int((cells < 0).sum())
     if without:
         raise InvalidInput(f"{without} of {len(cells)} users are in no cell; moments need the cell of every row")
+    if not isinstance(vectors, np.ndarray):
+        from attrcloak.moments import torch_passes
+
+        return CellMoments(key, *torch_passes.moments(vectors, cells, len(key)))
+    cells = np.asarray(cells)
     d = vectors.shape[1]
     count = np.zeros(len(key), dtype=np.int64)
     mean = np.zeros((len(key), d))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import Matrix
 from attrcloak.moments.tiles import Block, Buffers, Tile, blocks_by_cell, map_over_tiles
 from attrcloak.whole_file import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA = "attrcloak/eraser/1"
 
@@ -79,9 +82,22 @@ class Eraser:
         """(n,) cell of each user by class codes (n, A); see ``CellKey.locate``."""
         return self.key.locate(codes)
 
+    @overload
     def apply(
         self, vectors: NDArray[Float], cells: NDArray[np.integer], out: NDArray[Float] | None = None
-    ) -> NDArray[Float]:
+    ) -> NDArray[Float]: ...
+
+    @overload
+    def apply(
+        self, vectors: "Tensor", cells: "NDArray[np.integer] | Tensor", out: "Tensor | None" = None
+    ) -> "Tensor": ...
+
+    def apply(
+        self,
+        vectors: "NDArray[Float] | Tensor",
+        cells: "NDArray[np.integer] | Tensor",
+        out: "NDArray[Float] | Tensor | None" = None,
+    ) -> "NDArray[Float] | Tensor":
         """Move every user by the map of its cell.
 
         The products are in float64 whatever comes in: where a map takes a common offset away, float32 would leave
@@ -89,21 +105,32 @@ class Eraser:
 
         Args:
             vectors: (n, d) in any float type, already scaled where ``scaling`` says so; read-only or mapped from a
-                file if need be. Not changed.
-            cells: (n,) cell of each user in [0, C), or -1 for users who asked for nothing.
-            out: (n, d) array of the same type to write to, rows in one piece, such as a file's memory map; a new one by
-                default.
+                file if need be. Not changed. A torch tensor, bfloat16 included, stays on its device and is moved there.
+            cells: (n,) cell of each user in [0, C), or -1 for users who asked for nothing. For a tensor an array or a
+                tensor, on whatever device.
+            out: (n, d) array of the same type to write to, rows in one piece, such as a file's memory map; for a tensor
+                a tensor on its device. A new one by default.
 
         Returns:
-            (n, d) new vectors of the same type. Users who asked for nothing are bit-identical.
+            (n, d) new vectors of the same type, a tensor for a tensor. Users who asked for nothing are bit-identical.
 
         Raises:
             InvalidInput: the table has another number of dimensions than the eraser, or of rows than cells, or ``out``
                 does not fit it.
+            NotSupported: a tensor on a device that has no float64, or too little memory.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise InvalidInput(f"the eraser is for {self.dim} dimensions, the vectors have shape {vectors.shape}")
+            raise InvalidInput(
+                f"the eraser is for {self.dim} dimensions, the vectors have shape {tuple(vectors.shape)}"
+            )
+        if not isinstance(vectors, np.ndarray):
+            from attrcloak.moments import torch_passes
+
+            return torch_passes.moved(vectors, cells, self.matrices, self.offsets, self.key.unmarked, out)
+        cells = np.asarray(cells)
         moved = np.empty(vectors.shape, vectors.dtype) if out is None else out
+        if not isinstance(moved, np.ndarray):
+            raise InvalidInput(f"out is a {type(moved).__name__}, expected an array like the vectors")
         if moved.shape != vectors.shape or moved.dtype != vectors.dtype or not moved.flags.c_contiguous:
             raise InvalidInput(
                 f"out is {moved.dtype} {moved.shape}, expected {vectors.dtype} {vectors.shape} in one piece, row by row"

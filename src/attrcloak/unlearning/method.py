@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.moments.surrogate import surrogate
 from attrcloak.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Stopped = Literal["closed form", "converged", "max steps", "diverged"]
 Length = Literal["auto", "unit", "keep"]
@@ -250,6 +253,7 @@ def run(
     seed: int = 0,
     recommendation: RecommendationLoss | None = None,
     progress: Progress | None = None,
+    device: str | None = None,
 ) -> UnlearningResult:
     """Run a method on a table: pass 1, solve, pass 2, or its iteration over rows.
 
@@ -262,12 +266,22 @@ def run(
         seed: for what is random but not secret.
         recommendation: the recommender's loss, for methods that use interactions.
         progress: called with (stage, done, total).
+        device: where torch runs the passes, such as "cuda" or "cuda:1", for methods that solve from moments; None is
+            NumPy. The table has to fit there twice. Results agree with NumPy's to rounding.
 
     Raises:
         InvalidInput: nobody of the table asked for anything, or the table and the people do not fit.
-        NotSupported: the method asks for unit length and the table's scoring does not allow it.
+        InvalidSettings: there is no such device.
+        MissingExtra: a device is named and torch is not installed.
+        NotSupported: the method asks for unit length and the table's scoring does not allow it, or it iterates over
+            rows and a device is named.
     """
     began = time.perf_counter()
+    if device is not None and not isinstance(method, MomentMethod):
+        raise NotSupported(
+            f"{method.name} iterates over rows, which is not done on a device; methods in two passes are: "
+            "attrcloak-df, barycentre, leace, mean-removal"
+        )
     people = people.align(table.ids)
     cells = people.cells(attributes)
     if not cells.moves.any():
@@ -277,19 +291,16 @@ def run(
     scaling: Scaling = "unit" if length == "unit" or (length == "auto" and table.scoring == "dot") else "none"
     scaled, lengths, common = unit_length(table) if scaling == "unit" else (table, None, 1.0)
     rows = Rows(scaled, cells, secret, seed, recommendation)
-    moments = rows.moments
-    given = moments if scaled is table else cell_moments(table.free, cells.of_user, cells.key)
     moved: Moved
-    if isinstance(method, RowMethod):
-        moved = method.move(rows, progress)
+    if isinstance(method, RowMethod) and device is None:
+        moments, moved = rows.moments, method.move(rows, progress)
     else:
-        solution = method.solve(moments)
-        moved = Moved(
-            solution.eraser.apply(rows.vectors, cells.of_user), solution.trace, solution.stopped, solution.eraser
-        )
+        assert isinstance(method, MomentMethod)  # checked above, where a device is named
+        moments, moved = _in_two_passes(method, scaled, cells, device)
+    given = moments if scaled is table else cell_moments(_placed(table, device), cells.of_user, cells.key)
     moved = _leave_constant_columns(moved, rows.vectors, cells.moves)
     result = scaled.with_free(moved.vectors, cells.moves)
-    after = cell_moments(result.free, cells.of_user, cells.key)
+    after = cell_moments(_placed(result, device), cells.of_user, cells.key)
     asked = rows.vectors[cells.moves]
     move = float(((result.free[cells.moves] - asked) ** 2).sum())
     spread = float(((asked - asked.mean(axis=0)) ** 2).sum())
@@ -317,6 +328,27 @@ def run(
         moved=cells.moves,
         seed=seed,
     )
+
+
+def _in_two_passes(
+    method: MomentMethod, table: EmbeddingTable, cells: Cells, device: str | None
+) -> tuple[CellMoments, Moved]:
+    """The moments of a table and its new rows; to a device it goes once."""
+    vectors = _placed(table, device)
+    moments = cell_moments(vectors, cells.of_user, cells.key)
+    solution = method.solve(moments)
+    new = solution.eraser.apply(vectors, cells.of_user)
+    back = new if isinstance(new, np.ndarray) else new.cpu().numpy().astype(np.float64)
+    return moments, Moved(back, solution.trace, solution.stopped, solution.eraser)
+
+
+def _placed(table: EmbeddingTable, device: str | None) -> "Matrix | Tensor":
+    """The free columns where the passes run; on a device in the table's own type, so that less goes there."""
+    if device is None:
+        return table.free
+    from attrcloak.moments.torch_passes import to_device
+
+    return to_device(table.vectors[:, table.free_columns] if table.frozen_columns else table.vectors, device)
 
 
 def _leave_constant_columns(moved: Moved, before: Matrix, moves: NDArray[np.bool_]) -> Moved:

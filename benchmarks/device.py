@@ -1,0 +1,94 @@
+"""Both passes by torch on a GPU against NumPy on the same table, its vectors there already or on their way and back."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from attrcloak.moments import cell_moments
+from benchmarks.measuring import Figure, in_turn
+from benchmarks.tables import named, planted, some_eraser
+
+USERS, DIM, REPEATS = 2_000_000, 64, 5
+TABLES = (((2, 7), "float32"), ((2, 7), "float16"), ((2,), "float32"), ((50, 100), "float32"))
+
+
+def measure() -> Iterator[Figure]:
+    """2, 14 and 5,000 cells in float32, 14 cells in float16; nothing where there is no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        print("no CUDA device")
+        return
+    for classes, dtype in TABLES:
+        yield from against_numpy(
+            "cuda", f"{torch.cuda.get_device_name()}, torch {torch.__version__}", USERS, classes, dtype
+        )
+    yield memory((2, 7))
+
+
+def against_numpy(device: str, name: str, users: int, classes: tuple[int, ...], dtype: str) -> Iterator[Figure]:
+    """Seconds of NumPy over seconds of the device, round by round, and how far their results are apart."""
+    import torch
+
+    from attrcloak.moments.torch_passes import to_device
+
+    def finished() -> None:
+        if device == "cuda":  # calls return before the work is done
+            torch.cuda.synchronize()
+
+    vectors, cells, key = planted(users, DIM, classes, np.dtype(dtype).type)
+    eraser = some_eraser(key, DIM)
+    there, cells_there = to_device(vectors, device), torch.tensor(cells, device=device)
+    moved = eraser.apply(there, cells_there)
+
+    def pass_2() -> None:
+        eraser.apply(there, cells_there)
+        finished()
+
+    def all_the_way() -> None:
+        sent = to_device(vectors, device)
+        cell_moments(sent, cells, key)
+        eraser.apply(sent, cells).cpu()
+
+    def send() -> None:
+        to_device(vectors, device)
+        finished()
+
+    took = in_turn(
+        {
+            "NumPy, pass 1": lambda: cell_moments(vectors, cells, key),
+            "NumPy, pass 2": lambda: eraser.apply(vectors, cells),
+            "device, pass 1": lambda: cell_moments(there, cells_there, key),
+            "device, pass 2": pass_2,
+            "device, transfers, both passes": all_the_way,
+            "the table to the device": send,
+            "the table back": moved.cpu,
+        },
+        REPEATS,
+    )
+    table = named(users, DIM, len(key), dtype)
+    numpy = took["NumPy, pass 1"] + took["NumPy, pass 2"]
+    on_device = took["device, pass 1"] + took["device, pass 2"]
+    apart = np.abs(moved.cpu().numpy().astype(np.float64) - eraser.apply(vectors, cells)).max()
+    note = f"{name}; largest difference of a coordinate {apart:.1g}"
+    yield Figure.of("NumPy over device, both passes, vectors there", table, numpy / on_device, note=note)
+    yield Figure.of(
+        "NumPy over device, transfers included", table, numpy / took["device, transfers, both passes"], note=name
+    )
+    for what, seconds in took.items():
+        yield Figure.of(what, table, seconds, unit="s", note="" if what.startswith("NumPy") else name)
+
+
+def memory(classes: tuple[int, ...]) -> Figure:
+    """Most memory of the device that both passes take, over input and output together."""
+    import torch
+
+    from attrcloak.moments.torch_passes import to_device
+
+    vectors, cells, key = planted(USERS, DIM, classes)
+    there = to_device(vectors, "cuda")
+    torch.cuda.reset_peak_memory_stats()
+    cell_moments(there, cells, key)
+    some_eraser(key, DIM).apply(there, cells)
+    peak = torch.cuda.max_memory_allocated() / (2 * vectors.nbytes)
+    return Figure.of("peak device memory over input and output", named(USERS, DIM, len(key)), peak)
