@@ -24,7 +24,7 @@ class Buckets:
 
     def __init__(self, folder: Path, count: int, dtype: np.dtype[Any]) -> None:
         self.count = count
-        self._folder, self._dtype = folder, dtype
+        self.folder, self._dtype = folder, dtype
         folder.mkdir()
 
     def add(self, bucket: NDArray[np.integer], rows: NDArray[Any]) -> None:
@@ -32,12 +32,12 @@ class Buckets:
         order = np.argsort(bucket, kind="stable")
         found, first = np.unique(bucket[order], return_index=True)
         for number, chosen in zip(found.tolist(), np.split(order, first[1:]), strict=False):
-            with (self._folder / str(number)).open("ab") as file:
+            with (self.folder / str(number)).open("ab") as file:
                 rows[chosen].tofile(file)
 
     def take(self, number: int) -> NDArray[Any]:
         """The rows of a bucket, whose file is removed."""
-        path = self._folder / str(number)
+        path = self.folder / str(number)
         if not path.exists():
             return np.empty(0, dtype=self._dtype)
         rows = np.fromfile(path, dtype=self._dtype)
@@ -46,7 +46,7 @@ class Buckets:
 
     def remove(self) -> None:
         """Delete all files."""
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
 
 
 def bucket_of(keys: Keys, buckets: int) -> NDArray[np.uint64]:
