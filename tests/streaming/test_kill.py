@@ -19,6 +19,7 @@ from attrcloak.parts import id_join, part
 from attrcloak.parts.id_keys import KeyFile
 from attrcloak.parts.location import Digested, Location
 from attrcloak.streaming import Sources, unlearn_files
+from attrcloak.streaming.merge_tree import MergeTree
 from attrcloak.streaming.workspace import Workspace
 from attrcloak.unlearning import LEACE, Calibrated
 
@@ -41,7 +42,8 @@ def killed_at(sources: Sources, event: int, counted: str | None = None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     owners = {
-        Workspace: ("note", "_write_node"),
+        Workspace: ("note",),
+        MergeTree: ("_write",),
         Location: ("move", "remove"),
         Digested: ("write",),
         Path: ("unlink", "rename"),

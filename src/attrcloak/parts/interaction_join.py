@@ -1,5 +1,6 @@
 """Interactions dealt to the parts of a table by user, once and out of core."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,7 @@ class _Ranges:
     @classmethod
     def of(cls, offsets: Sequence[int], interactions: int) -> "_Ranges":
         width = min(max(offsets[-1] * ROWS_PER_BUCKET // interactions, 1), ROWS_PER_BUCKET)
-        of_parts = [np.arange(low, high, width) for low, high in zip(offsets, offsets[1:], strict=False)]
+        of_parts = [np.arange(low, high, width) for low, high in itertools.pairwise(offsets)]
         first = np.cumsum([0, *map(len, of_parts)])
         return cls(np.concatenate(of_parts), offsets[-1], first)
 

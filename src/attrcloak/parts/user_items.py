@@ -13,7 +13,7 @@ from attrcloak.parts.id_keys import Words
 from attrcloak.parts.location import Location
 
 _USERS, _ENDS, _ITEMS = "users", "ends", "items"
-_TYPES = {_USERS: np.dtype("<u8"), _ENDS: np.dtype("<i8"), _ITEMS: np.dtype("<i4")}
+_TYPES: dict[str, np.dtype[Any]] = {_USERS: np.dtype("<u8"), _ENDS: np.dtype("<i8"), _ITEMS: np.dtype("<i4")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,11 @@ class UserItemsSink:
 
     def add(self, block: UserItems) -> None:
         """Append users."""
-        columns = {_USERS: block.users, _ENDS: block.starts[1:] + self._end, _ITEMS: block.items}
+        columns: dict[str, NDArray[Any]] = {
+            _USERS: block.users,
+            _ENDS: block.starts[1:] + self._end,
+            _ITEMS: block.items,
+        }
         for what, values in columns.items():
             self._sinks[what].write(np.ascontiguousarray(values, dtype=_TYPES[what]).data.cast("B"))
         self._end += int(block.starts[-1])
