@@ -37,7 +37,7 @@ def refuse_what_needs_memory(plan: bool, undo_file: Path | None, eraser: Path | 
         )
     if eraser is not None and method == "attrcloak-dd":
         raise NotSupported(
-            "attrcloak-dd moves users one by one, so there are no maps for --eraser; to undo it, keep the table you have"
+            "attrcloak-dd moves users one by one, so there are no maps for --eraser; to undo it, keep the old table"
         )
 
 

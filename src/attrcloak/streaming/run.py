@@ -226,8 +226,8 @@ def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMet
     if isinstance(method, AttrCloakDD):
         if sources.interactions is None or sources.items is None:
             raise NotSupported(
-                "attrcloak-dd needs the interactions and the items of the recommender (--interactions, --items); methods "
-                f"that can do without: {', '.join(names)}"
+                "attrcloak-dd needs the interactions and the items of the recommender (--interactions, --items); "
+                f"methods that can do without: {', '.join(names)}"
             )
         return method
     if sources.interactions is not None or sources.items is not None:
