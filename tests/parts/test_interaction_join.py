@@ -121,7 +121,7 @@ def test_files_that_hold_no_interactions_are_refused(small, content, word):
 def test_items_are_checked_as_they_are_read(small):
     (small / "pairs.csv").write_text("user_id,item_id\n1,5\n")
     write_items(small, [5, 6, 5])
-    with pytest.raises(InvalidInput, match="items.parquet: 1 item ids occur more than once"):
+    with pytest.raises(InvalidInput, match=r"items.parquet: 1 item ids occur more than once"):
         deal(small)
     vectors = np.ones((4, 2))
     vectors[[1, 3]] = np.nan
