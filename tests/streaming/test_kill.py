@@ -253,3 +253,23 @@ def test_a_finished_part_that_was_lost_is_written_again(world):
     written[0].unlink()
     once(sources)
     assert world.bytes_of("out") == world.bytes_of("expected")
+
+
+@pytest.mark.parametrize("at", ["brought 1", "decided 2", "descended"])
+def test_a_descent_goes_on_from_between_two_steps(world, taste, at, monkeypatch):
+    """What a step needs of the one before is gone when all parts are at it, and has to be there until then."""
+    sources = world.sources("out", interactions="pairs.csv", items="items.npy")
+    once(replace(sources, output=str(world.folder / "expected")))
+    plain = Workspace.note
+
+    def note(space: Workspace, done: str, **what: object) -> None:
+        if done == at and what.get("step", 2) >= 2:
+            raise KeyboardInterrupt
+        plain(space, done, **what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workspace, "note", note)
+        with pytest.raises(KeyboardInterrupt):
+            once(sources)
+    once(sources)
+    assert world.bytes_of("out") == world.bytes_of("expected")

@@ -124,7 +124,7 @@ class Descent:
         return step, self._tree(step).root(), done["descended"]["stopped"]
 
     def _descend(self, steps: int) -> dict[str, Any]:
-        space, name = self.stages.space, self.method.name
+        space, parts, name = self.stages.space, self.stages.parts, self.method.name
         trace: list[Step] = []
         while (noted := space.done.get(f"decided {len(trace)}")) is not None:
             trace.append(Step(**noted))
@@ -132,10 +132,12 @@ class Descent:
         while True:
             step = len(trace)
             best = int(np.argmin([past.leakage for past in trace])) if trace else 0
-            if step and along is None:  # taken up again: what had been decided is decided once more
+            self._keep({best, step - 1, step})
+            behind = [n for n in range(len(parts)) if space.done.get(f"brought {n}", {"step": -1})["step"] < step]
+            if behind and step and along is None:  # taken up again: what had been decided is decided once more
                 along = decide(self.method, self.start, self._tree(step - 1).root(), trace[:-1]).along
-            standing = self._bring(step, along, best)
-            self._keep({step, best})
+            standing = self._bring(behind, step, along, best)
+            self._keep({best, step})
             if self.stages.progress is not None:
                 self.stages.progress(name, step, steps)
             if step == steps:
@@ -149,12 +151,11 @@ class Descent:
             trace.append(decision.step)
             along = decision.along
 
-    def _bring(self, step: int, along: Along | None, best: int) -> Standing:
-        """Bring every part to a step, where it is not yet."""
+    def _bring(self, behind: Sequence[int], step: int, along: Along | None, best: int) -> Standing:
+        """Bring the parts that are behind to a step."""
         space, parts, tree = self.stages.space, self.stages.parts, self._tree(step)
         key = self.groups.key
         function = partial(advance, step=step, along=along, loss=self.loss, places=self.places, key=key)
-        behind = [n for n in range(len(parts)) if space.done.get(f"brought {n}", {"step": -1})["step"] < step]
         for number, found in self.stages.map(function, self.groups, behind):
             tree.write(number, found)
             space.note(f"brought {number}", step=step)
