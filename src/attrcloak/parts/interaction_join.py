@@ -129,7 +129,7 @@ def deal_interactions(
             for at in ranges.of_part(number):
                 start, stop = ranges.bounds(at)
                 pairs = by_row.take(at)
-                pair = np.unique((pairs["row"] - start) * len(items) + pairs["item"])
+                pair = _distinct((pairs["row"] - start) * len(items) + pairs["item"])
                 user, item = np.divmod(pair, len(items))
                 counts = np.bincount(user, minlength=stop - start)
                 teaches = counts < len(items)  # who has seen all items prefers none to another
@@ -221,3 +221,9 @@ def _shown(unknown: _Unknown, files: Sequence[Location], what: str) -> str:
             if len(found) < 3:
                 found.setdefault(int(hashes[row]), str(ids[row]))
     return ", ".join(sorted(found.values())) + (", ..." if len(unknown.ids) > 3 else "")
+
+
+def _distinct(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending, each once; ``np.unique`` does that by a hash table, which takes twice as long on millions."""
+    ordered = np.sort(numbers)
+    return ordered[np.diff(ordered, prepend=-1) > 0]
