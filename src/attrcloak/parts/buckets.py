@@ -1,6 +1,7 @@
 """Rows of a fixed size dealt into files, one a bucket, so that what belongs together is read together."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,9 @@ class Buckets:
         short = bucket.astype(np.uint16 if self.count <= 1 << 16 else np.int64)
         order = np.argsort(short, kind="stable")
         dealt, number = rows[order], short[order]
-        edges = np.flatnonzero(np.diff(number)) + 1
-        for chosen, low, high in zip(
-            number[[0, *edges][: len(number)]], [0, *edges], [*edges, len(rows)], strict=False
-        ):
-            with (self.folder / str(chosen)).open("ab") as file:
+        edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(rows)]
+        for low, high in pairwise(edges):
+            with (self.folder / str(number[low])).open("ab") as file:
                 dealt[low:high].tofile(file)
 
     def take(self, number: int) -> NDArray[Any]:
