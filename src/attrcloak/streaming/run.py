@@ -110,7 +110,7 @@ def unlearn_files(
     Args:
         sources: the files.
         method: a method that needs moments only; ``Calibrated`` is used in its affine form, its null drawn from
-            moments.
+            moments. ``AttrCloakDD`` takes a pass for each step, and needs the interactions and items of ``sources``.
         length: "unit" says that vectors are scored by a plain dot product, so bring all to one length; "keep"; "auto"
             goes by the table.
         key: secret key of the null draw. None draws one; it is in the work folder until the maps are there.
@@ -123,7 +123,7 @@ def unlearn_files(
         progress: called with (stage, rows done, rows in all).
 
     Raises:
-        NotSupported: a method that needs rows, or unit length where scores depend on length.
+        NotSupported: a method that needs rows, AttrCloakDD without interactions and items, or unit length where scores depend on length.
         InvalidInput: files that cannot be used; a work folder of another run; an output that is there already.
         WorkerLost: the engine's workers died too often; call again to go on.
     """

@@ -75,7 +75,7 @@ class Stages:
         id_column: str | None,
         columns: Sequence[str] | None,
     ) -> tuple[Groups, NDArray[np.int64]]:
-        """The group of every row, and the sampled rows; and the digests of all inputs but the table itself."""
+        """The group of every row, and the sampled rows; digests of all inputs but the table are noted on the way."""
         folder = self.space.folder / "join"
         saved, rows, sample = folder / "groups.json", folder / "rows", folder / "sample.npy"
         if "joined" not in self.space.done:
