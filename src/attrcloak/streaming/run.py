@@ -123,7 +123,8 @@ def unlearn_files(
         progress: called with (stage, rows done, rows in all).
 
     Raises:
-        NotSupported: a method that needs rows, AttrCloakDD without interactions and items, or unit length where scores depend on length.
+        NotSupported: a method that needs rows, AttrCloakDD without interactions and items, or unit length where scores
+            depend on length.
         InvalidInput: files that cannot be used; a work folder of another run; an output that is there already.
         WorkerLost: the engine's workers died too often; call again to go on.
     """
