@@ -63,6 +63,51 @@ def test_a_file_streams_when_an_engine_is_named_and_apply_repeats_it(folder, run
     np.testing.assert_allclose(np.load("new.npy"), np.load("again.npy"), atol=1e-6)
 
 
+@pytest.fixture
+def taste(folder):
+    """items.npy and pairs.csv for the users of ``folder``."""
+    rng = np.random.default_rng(0)
+    np.save("items.npy", rng.normal(size=(12, np.load("users.npy").shape[1])).astype(np.float32))
+    lines = [f"{user},{item}" for user in range(240) for item in rng.choice(12, 4, replace=False)]
+    Path("pairs.csv").write_text("\n".join(["user_id,item_id", *lines]) + "\n")
+    return folder
+
+
+DESCENT = ("--method", "attrcloak-dd", "--interactions", "pairs.csv", "--items", "items.npy", "--set", "steps=20")
+
+
+def test_a_descent_with_interactions_streams_a_folder_and_a_file(taste, run):
+    done = run(*COMMAND, *DESCENT, "--no-audit")
+    assert done.code == 0, done.err
+    assert "240 of 240 users moved by attrcloak-dd" in done.err
+    # A single file streams because interactions are named.
+    words = ("unlearn", "users.npy", "--attributes", "people.csv", "--columns", "group", "-o", "new.npy", "--no-audit")
+    done = run(*words, *DESCENT, "--json")
+    assert done.code == 0, done.err
+    manifest = done.json["manifest"]
+    assert (manifest["steps"], manifest["interactions"]["useful"]) == (20, 960)
+    assert manifest["leaks"][0]["after"] < manifest["leaks"][0]["before"]
+    lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path("new").iterdir())]
+    rows = np.concatenate([column.flatten().to_numpy().reshape(len(column), -1) for column in lists])
+    np.testing.assert_allclose(np.load("new.npy"), rows, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ((*DESCENT, "--eraser", "map.safetensors"), "no maps for --eraser"),
+        (DESCENT[:4], "(--interactions, --items)"),
+        (("--method", "leace", *DESCENT[2:6]), "leace would not look at them"),
+        (DESCENT, "1 of 961 interactions are of 1 users that are not in users (999)"),
+    ],
+)
+def test_what_does_not_go_with_interactions_is_an_error_with_a_next_step(taste, run, more, word):
+    Path("pairs.csv").write_text(Path("pairs.csv").read_text() + "999,3\n")
+    done = run(*COMMAND, *more)
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert word in done.err
+
+
 @pytest.mark.parametrize(
     ("more", "word"),
     [

@@ -27,7 +27,7 @@ TEXT = st.text("abc", max_size=3)
 
 @pytest.mark.parametrize("ids", [DENSE, SPARSE, TEXT], ids=["dense", "sparse", "text"])
 def test_a_join_finds_what_a_dictionary_finds(ids, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(id_join, "_ROWS_PER_BUCKET", 5)
+    monkeypatch.setattr(id_join, "ROWS_PER_BUCKET", 5)
     monkeypatch.setattr(id_join, "ROWS_PER_CHUNK", 8)
     monkeypatch.setattr("attrcloak.parts.id_keys.ROWS_PER_CHUNK", 8)
 

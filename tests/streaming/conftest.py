@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from attrcloak.data.interactions import Interactions
 from attrcloak.streaming import Sources
 
 
@@ -77,3 +78,38 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path, vectors, ids)
     made.write("table", [0, 400, 1100, USERS])
     return made
+
+
+ITEMS = 40
+
+
+@dataclass(frozen=True)
+class Taste:
+    """Interactions of the users of ``world`` with items whose vectors they like."""
+
+    items: np.ndarray
+    users: np.ndarray
+    liked: np.ndarray
+
+    def interactions(self, world: World) -> Interactions:
+        """In memory."""
+        return Interactions.from_ids(world.ids[self.users], self.liked)
+
+
+@pytest.fixture
+def taste(world: World) -> Taste:
+    """Files items.npy and pairs.csv beside the table."""
+    rng = np.random.default_rng(1)
+    items = rng.normal(size=(ITEMS, world.vectors.shape[1])).astype(np.float32)
+    score = world.vectors @ items.T + rng.gumbel(size=(len(world.ids), ITEMS))
+    count = rng.integers(0, 12, len(world.ids))
+    chosen = np.argsort(-score, axis=1) < 0
+    for row, best in enumerate(np.argsort(-score, axis=1)):
+        chosen[row, best[: count[row]]] = True
+    chosen[7] = True  # has seen everything, so prefers nothing
+    users, liked = np.nonzero(chosen)
+    order = rng.permutation(len(users))
+    np.save(world.folder / "items.npy", items)
+    lines = [f"{i},{u}" for u, i in zip(world.ids[users[order]], liked[order], strict=True)]
+    (world.folder / "pairs.csv").write_text("\n".join(["item_id,user_id", *lines, lines[0]]) + "\n")
+    return Taste(items, users[order], liked[order])

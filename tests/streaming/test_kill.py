@@ -16,17 +16,20 @@ import pytest
 import attrcloak
 from attrcloak.errors import InvalidInput, NotSupported
 from attrcloak.parts import id_join, part
+from attrcloak.parts.buckets import Buckets
 from attrcloak.parts.id_keys import KeyFile
 from attrcloak.parts.location import Digested, Location
 from attrcloak.streaming import Sources, unlearn_files
+from attrcloak.streaming.merge_tree import MergeTree
 from attrcloak.streaming.workspace import Workspace
-from attrcloak.unlearning import LEACE, Calibrated
+from attrcloak.unlearning import LEACE, AttrCloakDD, Calibrated
 
 KEY = b"k" * 32
 
 
 def once(sources: Sources) -> None:
-    unlearn_files(sources, Calibrated(), key=KEY, engine="in-process", check=False)
+    method = Calibrated() if sources.interactions is None else AttrCloakDD(steps=3)
+    unlearn_files(sources, method, key=KEY, engine="in-process", check=False)
 
 
 def killed_at(sources: Sources, event: int, counted: str | None = None) -> None:
@@ -41,13 +44,15 @@ def killed_at(sources: Sources, event: int, counted: str | None = None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     owners = {
-        Workspace: ("note", "_write_node"),
+        Workspace: ("note",),
+        MergeTree: ("_write",),
         Location: ("move", "remove"),
         Digested: ("write",),
         Path: ("unlink", "rename"),
         os: ("replace", "unlink", "mkdir"),
         KeyFile: ("add",),
         id_join: ("_deal",),
+        Buckets: ("add", "take"),
     }
     for owner, name in ((owner, name) for owner, found in owners.items() for name in found):
         plain = getattr(owner, name)
@@ -82,16 +87,25 @@ def test_killed_at_any_point_it_ends_in_the_same_bytes(world, ids):
         replace(world, ids=np.array([f"user {number}" for number in world.ids])).write("table", [0, 900, 1500])
         people = (world.folder / "people.csv").read_text().splitlines()
         (world.folder / "people.csv").write_text("\n".join([people[0], *[f"user {line}" for line in people[1:]]]))
-    once(world.sources("expected"))
+    kill_and_go_on(world, world.sources, events=6)
+
+
+def test_a_descent_that_is_killed_at_any_point_ends_in_the_same_bytes(world, taste):
+    kill_and_go_on(world, lambda output: world.sources(output, interactions="pairs.csv", items="items.npy"), events=14)
+
+
+def kill_and_go_on(world, sources_of, events: int) -> None:
+    """Kill runs at so many random points, and at the last ones; all have to end as one that was left alone."""
+    once(sources_of("expected"))
     expected = world.bytes_of("expected")
     note = world.folder / "count"
-    assert in_a_process(world.sources("counted"), 0, str(note)) == 0
-    events = int(note.read_text())
-    assert events > 60
+    assert in_a_process(sources_of("counted"), 0, str(note)) == 0
+    last = int(note.read_text())
+    assert last > 60
     rng, finished = random.Random(0), 0
-    for event in [*rng.sample(range(1, events), 6), events - 2, events - 1, events]:
+    for event in [*rng.sample(range(1, last), events), last - 2, last - 1, last]:
         output = f"out-{event}"
-        sources = world.sources(output)
+        sources = sources_of(output)
         assert in_a_process(sources, event) == -signal.SIGKILL
         again = event
         while again > 1 and rng.random() < 0.3:  # and some are killed once more
@@ -238,4 +252,29 @@ def test_a_finished_part_that_was_lost_is_written_again(world):
     assert written
     written[0].unlink()
     once(sources)
+    assert world.bytes_of("out") == world.bytes_of("expected")
+
+
+@pytest.mark.parametrize("at", ["brought 1", "decided 2", "descended"])
+@pytest.mark.parametrize("rate", [0.5, 6.0], ids=["falls", "rises"])
+def test_a_descent_goes_on_from_between_two_steps(world, taste, at, rate, monkeypatch):
+    """What a step needs of the one before is gone when all parts are at it, and has to be there until then."""
+    sources = world.sources("out", interactions="pairs.csv", items="items.npy")
+    method = AttrCloakDD(steps=3, learning_rate=rate, weight=0.9)
+    unlearn_files(replace(sources, output=str(world.folder / "expected")), method, engine="in-process", check=False)
+    plain = Workspace.note
+
+    def note(space: Workspace, done: str, **what: object) -> None:
+        if done == at and what.get("step", 2) >= 2:
+            raise KeyboardInterrupt
+        plain(space, done, **what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workspace, "note", note)
+        with pytest.raises(KeyboardInterrupt):
+            unlearn_files(sources, method, engine="in-process", check=False)
+    if at == "decided 2":  # where the leakage rises, the step that leaked least is kept and not the one before
+        kept = {path.name for path in (world.folder / "out.partial" / "positions").iterdir()}
+        assert kept == ({"1", "2"} if rate < 1 else {"0", "2"})
+    unlearn_files(sources, method, engine="in-process", check=False)
     assert world.bytes_of("out") == world.bytes_of("expected")

@@ -16,16 +16,17 @@ import attrcloak
 SCRIPT = """
 import re, sys
 from attrcloak.streaming import Sources, unlearn_files
-from attrcloak.unlearning import Calibrated
-folder = sys.argv[1]
-sources = Sources(vectors=f"{folder}/users.npy", people=f"{folder}/people.parquet", output=f"{folder}/new.npy")
-unlearn_files(sources, Calibrated(), engine="in-process", check=False)
+from attrcloak.unlearning import AttrCloakDD, Calibrated
+folder, descends = sys.argv[1], len(sys.argv) > 2
+more = {"interactions": f"{folder}/pairs.parquet", "items": f"{folder}/items.npy"} if descends else {}
+sources = Sources(vectors=f"{folder}/users.npy", people=f"{folder}/people.parquet", output=f"{folder}/new.npy", **more)
+unlearn_files(sources, AttrCloakDD(steps=1) if descends else Calibrated(), engine="in-process", check=False)
 print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
 
 
-def peak_megabytes(folder: Path, users: int) -> float:
-    """Of a process that unlearns a table of so many users in 64 dimensions."""
+def peak_megabytes(folder: Path, users: int, *descends: str) -> float:
+    """Of a process that unlearns a table of so many users in 64 dimensions, with five interactions each."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     block = rng.normal(size=(10_000, 64)).astype(np.float32)
@@ -35,9 +36,19 @@ def peak_megabytes(folder: Path, users: int) -> float:
     del table
     people = pa.table({"user_id": rng.permutation(users), "group": pa.array(rng.choice(["a", "b"], users))})
     pq.write_table(people, folder / "people.parquet")
+    if descends:
+        np.save(folder / "items.npy", block[:500])
+        liked = pa.array(rng.integers(0, 500, 5 * users).astype(np.int32))
+        pq.write_table(
+            pa.table({"user_id": rng.integers(0, users, 5 * users), "item_id": liked}), folder / "pairs.parquet"
+        )
     environment = {**os.environ, "PYTHONPATH": str(Path(attrcloak.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-c", SCRIPT, str(folder), *descends],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
     )
     return json.loads(done.stdout) / 1000
 
@@ -47,4 +58,11 @@ def test_memory_does_not_grow_with_users(tmp_path):
     small = peak_megabytes(tmp_path / "small", 200_000)  # more than are looked at together
     large = peak_megabytes(tmp_path / "large", 1_000_000)
     assert (tmp_path / "large" / "users.npy").stat().st_size > 250e6
+    assert large < small + 60
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_memory_of_a_descent_does_not_grow_with_users_or_interactions(tmp_path):
+    small = peak_megabytes(tmp_path / "small", 200_000, "descends")
+    large = peak_megabytes(tmp_path / "large", 500_000, "descends")
     assert large < small + 60

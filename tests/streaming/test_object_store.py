@@ -9,7 +9,7 @@ import pytest
 
 from attrcloak.errors import InvalidSettings, UnreadableFile
 from attrcloak.streaming import unlearn_files
-from attrcloak.unlearning import LEACE, Calibrated
+from attrcloak.unlearning import LEACE, AttrCloakDD, Calibrated
 
 KEY = b"k" * 32
 
@@ -95,3 +95,24 @@ def test_what_is_not_there_and_where_to_work_are_said(world, store, bucket):
         unlearn_files(world.sources(vectors=f"s3://users/gone{store}"), LEACE())
     with pytest.raises(InvalidSettings, match="--work"):
         unlearn_files(world.sources(output=f"s3://users/new{store}"), LEACE())
+
+
+def test_a_descent_keeps_its_steps_in_the_bucket_and_ends_in_the_bytes_of_a_local_one(world, taste, store, bucket):
+    method = AttrCloakDD(steps=3, learning_rate=6.0, weight=0.9)  # the leakage rises, so an earlier step is kept
+    more = {"interactions": str(world.folder / "pairs.csv"), "items": str(world.folder / "items.npy")}
+    unlearn_files(world.sources("local", **more), method, engine="in-process", check=False)
+    sources = world.sources(
+        output=f"s3://users/new{store}", vectors=f"s3://users/table{store}", work=str(world.folder / "work"), **more
+    )
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "attrcloak-dd" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unlearn_files(sources, method, engine="in-process", check=False, progress=stop)
+    kept = {name.partition("/")[0] for name in content(bucket, "users/new.partial/positions")}
+    assert kept == {"0", "2"}
+    unlearn_files(sources, method, engine="pool", workers=2, check=False)
+    assert content(bucket, "users/new") == world.bytes_of("local")
+    assert not [name for name in content(bucket, "users") if "partial" in name]

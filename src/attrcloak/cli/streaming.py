@@ -14,20 +14,30 @@ if TYPE_CHECKING:
     from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 
 
-def streams(vectors: str, output: str | None, engine: str | None) -> bool:
-    """Whether a table is to be streamed: a folder, a URI, or because an engine is named."""
+def streams(vectors: str, output: str | None, engine: str | None, interactions: str | None) -> bool:
+    """Whether a table is to be streamed: a folder, a URI, or because an engine or interactions are named."""
     from attrcloak.parts import is_uri
 
-    return engine is not None or is_uri(vectors) or is_uri(output or "") or Path(vectors).is_dir()
+    return (
+        engine is not None
+        or interactions is not None
+        or is_uri(vectors)
+        or is_uri(output or "")
+        or Path(vectors).is_dir()
+    )
 
 
-def refuse_what_needs_memory(plan: bool, undo_file: Path | None) -> None:
+def refuse_what_needs_memory(plan: bool, undo_file: Path | None, eraser: Path | None, method: str) -> None:
     """Raise NotSupported for options that hold the table in memory."""
     if plan:
         raise NotSupported("--plan reads a whole table into memory; without it, a streamed run tells sizes as it goes")
     if undo_file is not None:
         raise NotSupported(
             "--undo-file would hold every vector that moves, and that is the table you have: keep it, or use --eraser"
+        )
+    if eraser is not None and method == "attrcloak-dd":
+        raise NotSupported(
+            "attrcloak-dd moves users one by one, so there are no maps for --eraser; to undo it, keep the old table"
         )
 
 
@@ -40,6 +50,8 @@ def sources(
     id_column: str | None,
     vector_column: str | None,
     columns: str | None,
+    interactions: str | None,
+    items: str | None,
 ) -> "Sources":
     """The files of a run; what is not finished of one to a URI lies in the working folder, unless said otherwise."""
     from attrcloak.parts import is_uri
@@ -56,6 +68,8 @@ def sources(
         id_column=id_column,
         vector_column=vector_column,
         columns=files.names(columns),
+        interactions=interactions,
+        items=items,
     )
 
 
@@ -91,7 +105,7 @@ def unlearn_streaming(
             protocol=protocol,
             progress=progress,
         )
-    if eraser is not None:
+    if eraser is not None and released.eraser is not None:
         released.eraser.save(eraser)
         files.note(f"{eraser} is a secret: keep it like a key, or destroy it")
     if as_json:

@@ -130,6 +130,13 @@ def unlearn(
         Path | None,
         typer.Option(help="CSV with user_id: users whom earlier runs moved, so that nothing is learnt from them."),
     ] = None,
+    interactions: Annotated[
+        str | None,
+        typer.Option(help="For attrcloak-dd: CSV, TSV or Parquet with user_id,item_id, or a folder; streams."),
+    ] = None,
+    items: Annotated[
+        str | None, typer.Option(help="For attrcloak-dd: item vectors of the same recommender, such as .npy.")
+    ] = None,
     cover: Annotated[
         float,
         typer.Option(
@@ -180,8 +187,8 @@ def unlearn(
         )
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
-    if streaming.streams(vectors, output, engine):
-        streaming.refuse_what_needs_memory(plan, undo_file)
+    if streaming.streams(vectors, output, engine, interactions):
+        streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
         if device is not None:
             raise NotSupported(
                 "--device is for a table in memory: a streamed one is bound by its files; share it among processes "
@@ -192,7 +199,9 @@ def unlearn(
         if earlier is not None:
             raise InvalidSettings("--earlier is for learning from users who did not ask, in memory: give one file")
         streaming.unlearn_streaming(
-            streaming.sources(vectors, attributes, str(output), requests, work, id_column, vector_column, columns),
+            streaming.sources(
+                vectors, attributes, str(output), requests, work, id_column, vector_column, columns, interactions, items
+            ),
             chosen,
             length=files.length_option(length),
             key=files.read_key(key_file),
@@ -205,8 +214,10 @@ def unlearn(
             as_json=as_json,
         )
         return
-    if workers is not None or work is not None:
-        raise InvalidSettings("--workers and --work are for tables that are streamed; name an --engine, such as auto")
+    if workers is not None or work is not None or items is not None:
+        raise InvalidSettings(
+            "--workers, --work and --items are for tables that are streamed; name an --engine, such as auto"
+        )
     table_file, new_file = Path(vectors), None if output is None else Path(output)
     people_file, requests_file = Path(attributes), None if requests is None else Path(requests)
     files.refuse_inputs_as_outputs(

@@ -171,7 +171,7 @@ def join_people(
     """
     people = scan_people(source, folder, id_column, columns)
     asks = None if requests is None else scan_requests(requests, folder, tuple(people.classes))
-    keys, offsets = _table_keys(parts, folder / "table.keys", progress)
+    keys, offsets = table_keys(parts, folder / "table.keys", progress)
     found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
     joined = join(people.listed, keys, asks, len(people.classes), found, marks)
     _refuse(joined, people, source, parts, table, keys.rows)
@@ -184,7 +184,8 @@ def join_people(
     return groups, chosen
 
 
-def _table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> tuple[KeyFile, tuple[int, ...]]:
+def table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> tuple[KeyFile, tuple[int, ...]]:
+    """The keys of all rows in a file, and the first row of each part with the number of rows at the end."""
     keys, offsets = KeyFile(path), [0]
     total = sum(part.rows for part in parts)
     for part in parts:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, Keys, uniform
+from attrcloak.parts.buckets import ROWS_PER_BUCKET, Buckets, bucket_of
+from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, Keys
 
 _SPARSEST = 8
 """Ids are looked up by position where there is one in so many numbers at least."""
-_ROWS_PER_BUCKET = 1 << 21
 _MOST_COUNTED = 1_000_000
 
 
@@ -169,22 +169,24 @@ class _Positions:
 def _by_bucket(
     people: Listed, table: KeyFile, asks: Listed | None, attributes: int, groups: Path, marks: Path | None
 ) -> Joined:
-    buckets = -(-max(people.keys.rows, table.rows) // _ROWS_PER_BUCKET)
+    buckets = -(-max(people.keys.rows, table.rows) // ROWS_PER_BUCKET)
     folder = groups.with_name("buckets")
-    folder.mkdir(exist_ok=True)
-    kinds = {"people": people, "asks": asks}
-    for name, listed in kinds.items():
-        if listed is not None:
-            _deal(folder, name, listed.keys, listed.values, buckets)
-    _deal(folder, "table", table, None, buckets)
+    folder.mkdir()
+    dealt = [
+        _deal(folder, "people", people.keys, people.values, buckets),
+        _deal(folder, "table", table, None, buckets),
+        *([] if asks is None else [_deal(folder, "asks", asks.keys, asks.values, buckets)]),
+    ]
+    nothing = np.empty(0, dtype=DEALT)
     found_groups = np.memmap(groups, dtype=np.int32, mode="w+", shape=(max(table.rows, 1),))
     found_marks = None if marks is None else np.memmap(marks, dtype=np.uint64, mode="w+", shape=(max(table.rows, 1),))
     in_people, in_table, matched = Repeated(), Repeated(), 0
     absent = np.zeros(attributes, dtype=np.int64)
     for bucket in range(buckets):
-        sources = [_dealt(folder, name, bucket) for name in ("people", "table", "asks")]
-        (listed_keys, group), (table_keys, row), (ask_keys, asked) = sources
-        number, firsts = _numbered([listed_keys, table_keys, ask_keys])
+        sources = [keys_and_values(files.take(bucket)) for files in dealt]
+        (listed_keys, group), (table_keys, row) = sources[:2]
+        ask_keys, asked = sources[2] if asks is not None else keys_and_values(nothing)
+        number, firsts = numbered([listed_keys, table_keys, ask_keys])
         of_people, of_table, of_asks = np.split(number, [len(listed_keys), len(listed_keys) + len(table_keys)])
         in_people.add(_twice(of_people, listed_keys))
         in_table.add(_twice(of_table, table_keys))
@@ -198,39 +200,40 @@ def _by_bucket(
             np.bitwise_or.at(mask, of_asks, np.uint64(1) << asked.astype(np.uint64))
             found_marks[row] = mask[of_table]
     del found_groups, found_marks
-    for path in folder.iterdir():
-        path.unlink()
+    for files in dealt:
+        files.remove()
     folder.rmdir()
     return Joined(in_people, in_table, matched, absent)
 
 
-_DEALT = np.dtype([("low", np.uint64), ("high", np.uint64), ("value", np.int64)])
+DEALT = np.dtype([("low", np.uint64), ("high", np.uint64), ("value", np.int64)])
 
 
-def _deal(folder: Path, name: str, keys: KeyFile, values: Path | None, buckets: int) -> None:
+def _deal(folder: Path, name: str, keys: KeyFile, values: Path | None, buckets: int) -> Buckets:
     """Spread rows over one file a bucket, in their order; a row without a value carries its number."""
+    dealt = Buckets(folder / name, buckets, DEALT)
     for start, chunk in keys.chunks():
-        rows = np.empty(len(chunk), dtype=_DEALT)
-        rows["low"], rows["high"] = chunk.low, chunk.highs
         if values is None:
-            rows["value"] = np.arange(start, start + len(chunk))
+            value = np.arange(start, start + len(chunk))
         else:
-            rows["value"] = np.fromfile(values, dtype=np.int32, count=len(chunk), offset=4 * start)
-        bucket = (uniform(chunk) >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
-        order = np.argsort(bucket, kind="stable")
-        edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
-        for number in range(buckets):
-            with (folder / f"{name}-{number}").open("ab") as file:
-                rows[order[edges[number] : edges[number + 1]]].tofile(file)
+            value = np.fromfile(values, dtype=np.int32, count=len(chunk), offset=4 * start)
+        dealt.add(bucket_of(chunk, buckets), dealt_rows(chunk, value))
+    return dealt
 
 
-def _dealt(folder: Path, name: str, bucket: int) -> tuple[Keys, NDArray[np.int64]]:
-    path = folder / f"{name}-{bucket}"
-    rows = np.fromfile(path, dtype=_DEALT) if path.exists() else np.empty(0, dtype=_DEALT)
+def dealt_rows(keys: Keys, values: NDArray[np.integer]) -> NDArray[Any]:
+    """Keys with a number each, as rows of ``DEALT``."""
+    rows = np.empty(len(keys), dtype=DEALT)
+    rows["low"], rows["high"], rows["value"] = keys.low, keys.highs, values
+    return rows
+
+
+def keys_and_values(rows: NDArray[Any]) -> tuple[Keys, NDArray[np.int64]]:
+    """What ``dealt_rows`` put together."""
     return Keys(rows["low"].copy(), rows["high"].copy()), rows["value"].copy()
 
 
-def _numbered(lists: list[Keys]) -> tuple[NDArray[np.int64], int]:
+def numbered(lists: list[Keys]) -> tuple[NDArray[np.int64], int]:
     """The number of each key among the distinct ones of all lists, and how many there are."""
     low = np.concatenate([keys.low for keys in lists])
     high = np.concatenate([keys.highs for keys in lists])

@@ -85,7 +85,7 @@ def keys_of(column: Any, name: str, first_row: int = 0) -> Keys:
 
 def uniform(keys: Keys) -> Words:
     """(n,) 64 bits that look random and depend on the id alone: by them a sample of users is drawn."""
-    return _mixed(_mixed(keys.low) ^ keys.highs)
+    return mixed(mixed(keys.low) ^ keys.highs)
 
 
 class KeyFile:
@@ -125,12 +125,15 @@ class KeyFile:
     def chunks(self) -> Iterator[tuple[int, Keys]]:
         """(first row, keys), chunk by chunk."""
         for start in range(0, self.rows, ROWS_PER_CHUNK):
-            count = min(ROWS_PER_CHUNK, self.rows - start)
-            low = np.fromfile(self._path, dtype=np.uint64, count=count, offset=8 * start)
-            high = None
-            if self.has_text:
-                high = np.fromfile(self._high_path, dtype=np.uint64, count=count, offset=8 * start)
-            yield start, Keys(low, high)
+            yield start, self.read(start, min(start + ROWS_PER_CHUNK, self.rows))
+
+    def read(self, start: int, stop: int) -> Keys:
+        """The keys of rows [start, stop)."""
+        low = np.fromfile(self._path, dtype=np.uint64, count=stop - start, offset=8 * start)
+        high = None
+        if self.has_text:
+            high = np.fromfile(self._high_path, dtype=np.uint64, count=stop - start, offset=8 * start)
+        return Keys(low, high)
 
     def remove(self) -> None:
         """Delete the file."""
@@ -165,18 +168,18 @@ def _hashed(column: Any) -> tuple[Words, Words]:
     if size:
         padded[:size] = np.frombuffer(content, dtype=np.uint8)[ends[0] : ends[-1]]
     words: Words = np.ndarray((size + 1,), dtype="<u8", buffer=padded, strides=(1,))
-    low = _mixed(lengths.astype(np.uint64))
-    high = _mixed(~lengths.astype(np.uint64))
+    low = mixed(lengths.astype(np.uint64))
+    high = mixed(~lengths.astype(np.uint64))
     for done in range(0, int(lengths.max(initial=0)), 8):
         rows = np.flatnonzero(lengths > done)
         left = np.minimum(lengths[rows] - done, 8).astype(np.uint64)
         word = words[begins[rows] + done] & (~np.uint64(0) >> (np.uint64(64) - np.uint64(8) * left))
-        low[rows] = _mixed(low[rows] ^ word)
-        high[rows] = _mixed((high[rows] + np.uint64(0x9E3779B97F4A7C15)) ^ (word * np.uint64(0xD6E8FEB86659FD93)))
+        low[rows] = mixed(low[rows] ^ word)
+        high[rows] = mixed((high[rows] + np.uint64(0x9E3779B97F4A7C15)) ^ (word * np.uint64(0xD6E8FEB86659FD93)))
     return low, high | _TEXT
 
 
-def _mixed(words: Words) -> Words:
+def mixed(words: Words) -> Words:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014), one-to-one; sums and products wrap around."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -65,7 +65,7 @@ def scan_people(source: Location, folder: Path, id_column: str | None, columns: 
     numbered: dict[tuple[int, ...], int] = {}
     keys, path = KeyFile(folder / "people.keys"), folder / "people.groups"
     with path.open("wb") as groups:
-        for place, first_row, batch in _batches(files, [key, *chosen]):
+        for place, first_row, batch in batches_of(files, [key, *chosen]):
             try:
                 keys.add(keys_of(batch.column(key), key, first_row))
                 codes = [values[name].codes(batch.column(name)) for name in chosen]
@@ -101,7 +101,7 @@ def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> 
     keys, path = KeyFile(folder / "asks.keys"), folder / "asks.attributes"
     strange: set[str] = set()
     with path.open("wb") as asked:
-        for place, first_row, batch in _batches(files, ["user_id", "attribute"]):
+        for place, first_row, batch in batches_of(files, ["user_id", "attribute"]):
             try:
                 keys.add(keys_of(batch.column("user_id"), "user_id", first_row))
             except InvalidInput as error:
@@ -123,7 +123,7 @@ def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> 
 
 def id_batches(source: Location, id_column: str) -> Iterator[Any]:
     """The ids once more, batch by batch, to name some in a message."""
-    for _, _, batch in _batches([place for _, place in source.files()], [id_column]):
+    for _, _, batch in batches_of([place for _, place in source.files()], [id_column]):
         yield batch.column(id_column)
 
 
@@ -215,7 +215,7 @@ def _columns(place: Location) -> list[str]:
         return list(_text_reader(place, file).schema.names)
 
 
-def _batches(files: Sequence[Location], columns: list[str]) -> Iterator[tuple[Location, int, Any]]:
+def batches_of(files: Sequence[Location], columns: list[str]) -> Iterator[tuple[Location, int, Any]]:
     """(file, first row, record batch) of these columns; every file has to have them."""
     import pyarrow.parquet as pq
 

@@ -12,7 +12,8 @@ from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import GroupRows, Location, Part, Written
-from attrcloak.parts.part import in_file
+from attrcloak.parts.part import Change, in_file
+from attrcloak.streaming.merge_tree import Arrays, key_arrays, key_of, moment_arrays, moments_of
 
 _ROWS_THAT_DIFFER = 1024
 
@@ -95,6 +96,20 @@ class Measured:
             np.maximum(self.high, other.high),
         )
 
+    def arrays(self) -> Arrays:
+        """All but ``seen``, for a file."""
+        arrays = {**key_arrays(self.moments.key), **moment_arrays("given", self.moments)}
+        arrays |= {"squares": np.array(self.squares), "low": self.low, "high": self.high}
+        return arrays if self.unit is None else {**arrays, **moment_arrays("unit", self.unit)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays) -> "Measured":
+        """What ``arrays`` gave."""
+        key = key_of(arrays)
+        unit = moments_of("unit", key, arrays) if "unit_count" in arrays else None
+        given = moments_of("given", key, arrays)
+        return cls(given, unit, float(arrays["squares"]), arrays["low"], arrays["high"])
+
 
 @dataclass(frozen=True, eq=False)
 class MovedPart:
@@ -126,7 +141,7 @@ def measure(task: Task, key: CellKey, unit: bool) -> Measured:
     Raises:
         InvalidInput: vectors that cannot be used, with their number and first rows.
     """
-    with _one_thread():
+    with one_thread():
         part, free = task.part, free_columns(task.part)
         empty = cell_moments(np.empty((0, len(free))), np.empty(0, dtype=np.int32), key)
         found = Measured(empty, empty if unit else None, 0.0, np.full(len(free), np.inf), np.full(len(free), -np.inf))
@@ -176,36 +191,50 @@ def _of_batch(vectors: NDArray[np.floating], cells: NDArray[np.int32], key: Cell
     return Measured(moments, scaled, squares, low, high)
 
 
-def move(task: Task, eraser: Eraser, table: Location, folder: Location) -> MovedPart:
+def move(task: Task, change_of: Callable[[Task], Change], table: Location, folder: Location) -> MovedPart:
     """Pass 2: write one part with its users moved.
 
     Args:
         task: the part.
-        eraser: the maps; with ``scaling`` "unit" every vector is brought to the common length first.
+        change_of: what becomes of its vectors.
         table: the folder of the new table.
         folder: for files that are not complete.
 
     Raises:
         InvalidInput: the file is not the one that pass 1 read.
     """
-    with _one_thread():
+    with one_thread():
+        check_unchanged(task)
         part, free = task.part, free_columns(task.part)
-        seen = task.seen
-        if seen is not None and part.location.stamp() != seen.stamp and part.location.digest() != seen.sha256:
-            raise InvalidInput(
-                f"{part.location.shown} was changed while this ran; start again from an input that stays"
-            )
         wanted = np.empty((len(task.sampled), len(free)))
+        changed = change_of(task)
 
         def change(start: int, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-            cells = task.cells(start, len(vectors))
-            new = _changed(vectors, cells, eraser, free)
+            new = changed(start, vectors)
             here = (task.sampled >= start) & (task.sampled < start + len(vectors))
             wanted[here] = new[task.sampled[here] - start][:, free]
             task.advance(len(vectors))
             return new
 
         return MovedPart(part.rewrite(table / part.name, folder, change), wanted)
+
+
+def check_unchanged(task: Task) -> None:
+    """Raise InvalidInput when the file of a part is not the one that pass 1 read."""
+    place, seen = task.part.location, task.seen
+    if seen is not None and place.stamp() != seen.stamp and place.digest() != seen.sha256:
+        raise InvalidInput(f"{place.shown} was changed while this ran; start again from an input that stays")
+
+
+def by_maps(task: Task, eraser: Eraser) -> Change:
+    """Users move by the map of their cell; with ``scaling`` "unit" every vector is brought to the common length first.
+
+    Args:
+        task: the part.
+        eraser: the maps.
+    """
+    free = free_columns(task.part)
+    return lambda start, vectors: _changed(vectors, task.cells(start, len(vectors)), eraser, free)
 
 
 def _changed(
@@ -244,7 +273,8 @@ def _named(part: Part, at_least: int) -> Any:
         raise type(error)(in_file(part.location, error)) from error
 
 
-def _one_thread() -> Any:
+def one_thread() -> Any:
+    """BLAS on one thread inside: the same part gives the same bits anywhere, and workers do not crowd each other."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1, user_api="blas")

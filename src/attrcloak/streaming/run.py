@@ -8,37 +8,34 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
-
 from attrcloak import __version__
 from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
-from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.parts import Location, Part, open_parts
+from attrcloak.parts.item_table import ItemTable, read_items
 from attrcloak.parts.location import refuse_nesting
 from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Verdict
-from attrcloak.streaming.passes import Measured, ready
+from attrcloak.streaming.descent import solve_by_descent
+from attrcloak.streaming.maps import scaled, solve_maps
+from attrcloak.streaming.passes import ready
 from attrcloak.streaming.sample_audit import audit_sample, judge_sample
 from attrcloak.streaming.stages import Stages
-from attrcloak.streaming.statistics import Leak, common_scale, leaks, relative_move
+from attrcloak.streaming.statistics import Leak, leaks
 from attrcloak.streaming.workspace import SCHEMA, Workspace, has_room, remove_folder, remove_leftover
 from attrcloak.unlearning import METHODS
+from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.method import (
     Length,
     MomentMethod,
     RowMethod,
-    Solution,
     frozen_length,
     key_commitment,
     nothing_to_unlearn,
 )
-from attrcloak.unlearning.null_moments import solve_calibrated
 
 _JOIN_BYTES_PER_USER = 60
 
@@ -56,6 +53,9 @@ class Sources:
         id_column: name of the ids in vectors and people; None finds them.
         vector_column: name of the vectors; None finds them.
         columns: the attributes; None takes every other column of the people.
+        interactions: file or folder with user_id and item_id, for attrcloak-dd.
+        items: the vectors of the same recommender's items, likewise; those of Parquet have their ids in item_id, row i
+            of a .npy file is item i.
     """
 
     vectors: str
@@ -66,6 +66,8 @@ class Sources:
     id_column: str | None = None
     vector_column: str | None = None
     columns: tuple[str, ...] | None = None
+    interactions: str | None = None
+    items: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +76,14 @@ class StreamedRelease:
 
     Attributes:
         manifest: what ``OUTPUT.manifest.json`` says: settings, inputs and outputs with their digests, counts.
-        eraser: the maps; a secret.
+        eraser: the maps; a secret. None for methods that move users one by one.
         leaks: surrogates of everybody who asked, before, after and by chance.
         audit: of a sample; None when the check was left out.
         verdict: None when the check was left out.
     """
 
     manifest: dict[str, Any]
-    eraser: Eraser
+    eraser: Eraser | None
     leaks: tuple[Leak, ...]
     audit: AuditReport | None
     verdict: Verdict | None
@@ -108,7 +110,7 @@ def unlearn_files(
     Args:
         sources: the files.
         method: a method that needs moments only; ``Calibrated`` is used in its affine form, its null drawn from
-            moments.
+            moments. ``AttrCloakDD`` takes a pass for each step, and needs the interactions and items of ``sources``.
         length: "unit" says that vectors are scored by a plain dot product, so bring all to one length; "keep"; "auto"
             goes by the table.
         key: secret key of the null draw. None draws one; it is in the work folder until the maps are there.
@@ -121,17 +123,30 @@ def unlearn_files(
         progress: called with (stage, rows done, rows in all).
 
     Raises:
-        NotSupported: a method that needs rows, or unit length where scores depend on length.
+        NotSupported: a method that needs rows, AttrCloakDD without interactions and items, or unit length where scores
+            depend on length.
         InvalidInput: files that cannot be used; a work folder of another run; an output that is there already.
         WorkerLost: the engine's workers died too often; call again to go on.
     """
     began = time.perf_counter()
-    method = _affine(method)
+    method = _streamable(method, sources)
     place = Location.of(sources.vectors)
     parts = open_parts(place, sources.id_column, sources.vector_column)
     people, output = Location.of(sources.people), Location.of(sources.output)
-    requests = None if sources.requests is None else Location.of(sources.requests)
-    refuse_nesting([at for at in (place, people, requests) if at is not None], output)
+    requests, interactions, items_place = (
+        None if named is None else Location.of(named)
+        for named in (sources.requests, sources.interactions, sources.items)
+    )
+    inputs = {
+        what: at
+        for what, at in (
+            ("vectors", place), ("people", people), ("requests", requests),
+            ("interactions", interactions), ("items", items_place),
+        )
+        if at is not None
+    }  # fmt: skip
+    refuse_nesting([*inputs.values()], output)
+    items = _items(items_place, parts[0])
     scaling = _scaling(method, parts[0], length)
     staging = output.beside(f"{output.name}.partial")
     space = Workspace(_work_folder(sources, output, staging))
@@ -151,37 +166,32 @@ def unlearn_files(
         "columns": None if sources.columns is None else list(sources.columns),
         "id_column": sources.id_column,
         "vector_column": sources.vector_column,
-        "inputs": {
-            what: {name: list(file.stamp()) for name, file in at.files()}
-            for what, at in (("vectors", place), ("people", people), ("requests", requests))
-            if at is not None
-        },
+        "inputs": {what: {name: list(file.stamp()) for name, file in at.files()} for what, at in inputs.items()},
     }
     if key is not None:
         about["key_commitment"] = key_commitment(key)
     with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about):
         runner.prepare(ready)
         stages = Stages(parts, space, staging, runner, progress)
-        groups, sampled = stages.join(people, requests, place.shown, sources.id_column, sources.columns)
+        groups, sampled = stages.join(inputs, sources.id_column, sources.columns)
         if not groups.moving:
             raise nothing_to_unlearn(groups.users, tuple(groups.classes))
         sampled = sampled if check else sampled[:0]
         measured = stages.measure(groups, scaling == "unit")
         constant = measured.low == measured.high
-        moments, common = _scaled(measured, scaling)
-
-        def solve() -> tuple[Eraser, dict[str, Any]]:
-            secret = space.secret_key() if key is None else key
-            solution = _solve(method, moments, secret)
-            eraser = _finished(solution.eraser, moments, constant, parts[0])
-            provenance = {"method": method.name, "settings": repr(method), "input": _fingerprint(space, parts)}
-            eraser = replace(eraser, scaling=scaling, common_length=common, provenance=provenance)
-            committed = key_commitment(secret) if getattr(method, "uses_key", False) else None
-            return eraser, {"stopped": solution.stopped, "steps": len(solution.trace), "key_commitment": committed}
-
-        eraser, how = stages.solve(solve)
-        written, vectors = stages.move(groups, sampled, eraser)
-        found = leaks(measured.moments, moments, eraser, seed)
+        moments, common = scaled(measured, scaling)
+        if isinstance(method, AttrCloakDD):
+            assert interactions is not None  # checked with the method
+            assert items is not None
+            outcome = solve_by_descent(
+                stages, groups, method, moments, constant,
+                interactions=interactions, items=items, table=place.shown, seed=seed,
+            )  # fmt: skip
+        else:
+            fingerprint = _fingerprint(space, parts)
+            outcome = solve_maps(stages, method, measured, constant, scaling=scaling, key=key, fingerprint=fingerprint)
+        written, vectors = stages.move(groups, sampled, outcome.change_of)
+        found = leaks(measured.moments, moments, outcome.after, seed)
         report = verdict = None
         if check:
             report = audit_sample(
@@ -191,12 +201,12 @@ def unlearn_files(
         manifest = {
             "schema": SCHEMA,
             **about,
-            **how,
+            **outcome.how,
             "users": groups.users,
             "moved": groups.moving,
             "dimensions": moments.dim,
             "cells": len(moments.key),
-            "relative_move": relative_move(moments, eraser),
+            "relative_move": outcome.relative_move,
             "common_length": common if scaling == "unit" else None,
             "leaks": [leak.to_json() for leak in found],
             "inputs": _with_digests(about["inputs"], space, parts),
@@ -208,23 +218,48 @@ def unlearn_files(
         remove_folder(space.folder)
         if staging.exists:
             staging.remove()
-    return StreamedRelease(manifest, eraser, found, report, verdict)
+    return StreamedRelease(manifest, outcome.eraser, found, report, verdict)
 
 
-def _affine(method: MomentMethod | RowMethod) -> MomentMethod | Calibrated:
-    """The method in the form that needs moments only."""
+def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMethod | Calibrated | AttrCloakDD:
+    """The method in a form that streams."""
+    names = [name for name, kind in METHODS.items() if kind is Calibrated or hasattr(kind, "solve")]
+    if isinstance(method, AttrCloakDD):
+        if sources.interactions is None or sources.items is None:
+            raise NotSupported(
+                "attrcloak-dd needs the interactions and the items of the recommender (--interactions, --items); "
+                f"methods that can do without: {', '.join(names)}"
+            )
+        return method
+    if sources.interactions is not None or sources.items is not None:
+        raise InvalidSettings(
+            f"interactions and items are for attrcloak-dd, and {method.name} would not look at them; leave them out or "
+            "choose --method attrcloak-dd"
+        )
     if isinstance(method, Calibrated):
         return replace(method, slices=0)
     if isinstance(method, MomentMethod):
         return method
-    names = [name for name, kind in METHODS.items() if kind is Calibrated or hasattr(kind, "solve")]
     raise NotSupported(
-        f"{method.name} moves rows one by one and cannot stream; methods that can: {', '.join(names)}. Choose one of "
-        "these, or unlearn a file that fits in memory, without --engine"
+        f"{method.name} moves rows one by one and cannot stream; methods that can: {', '.join(names)}, and "
+        "attrcloak-dd with interactions. Choose one, or unlearn a file that fits in memory, without --engine"
     )
 
 
-def _scaling(method: MomentMethod | Calibrated, part: Part, length: Length) -> Scaling:
+def _items(place: Location | None, part: Part) -> ItemTable | None:
+    """The items, of the width of the users."""
+    if place is None:
+        return None
+    items = read_items(place)
+    width = items.vectors.shape[1]
+    if width != part.dim:
+        raise InvalidInput(
+            f"{place.shown}: items have {width} dimensions and users {part.dim}; give the items of the same recommender"
+        )
+    return items
+
+
+def _scaling(method: MomentMethod | Calibrated | AttrCloakDD, part: Part, length: Length) -> Scaling:
     scoring = part.scoring
     if length == "unit" and not part.frozen_columns:
         scoring = "dot"
@@ -244,30 +279,6 @@ def _work_folder(sources: Sources, output: Location, staging: Location) -> Path:
             f"{output.shown} is not on this machine; name a local folder for what is not finished (--work)"
         )
     return Path(staging.path)
-
-
-def _scaled(measured: Measured, scaling: Scaling) -> tuple[CellMoments, float]:
-    """The moments that the maps are solved for, and the common length."""
-    if measured.unit is None or scaling == "none":
-        return measured.moments, 1.0
-    unit = measured.unit
-    common = float(np.sqrt(measured.squares / max(unit.users, 1))) or 1.0
-    return replace(unit, mean=common * unit.mean, scatter=common**2 * unit.scatter), common
-
-
-def _solve(method: MomentMethod | Calibrated, moments: CellMoments, key: bytes) -> Solution:
-    # On one thread, so that a run that is taken up again gives the same bits.
-    with threadpool_limits(limits=1, user_api="blas"):
-        return solve_calibrated(method, moments, key) if isinstance(method, Calibrated) else method.solve(moments)
-
-
-def _finished(eraser: Eraser, moments: CellMoments, constant: NDArray[np.bool_], part: Part) -> Eraser:
-    """The maps in one scale with what is scored beside them, and with constant columns left alone."""
-    if part.scoring == "dot+constant" and not moments.key.unmarked.any():
-        scale = common_scale(moments, eraser)
-        eraser = replace(eraser, matrices=scale * eraser.matrices, offsets=scale * eraser.offsets)
-    matrices = np.where(constant[:, None], np.eye(len(constant)), eraser.matrices)
-    return replace(eraser, matrices=matrices, offsets=np.where(constant, 0.0, eraser.offsets))
 
 
 def _fingerprint(space: Workspace, parts: Sequence[Part]) -> str:

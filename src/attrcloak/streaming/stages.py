@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -15,7 +15,9 @@ from attrcloak.engines import Engine
 from attrcloak.json_text import dump
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Groups, Location, Part, Written, join_people
+from attrcloak.parts.part import Change
 from attrcloak.progress import Progress
+from attrcloak.streaming.merge_tree import MergeTree
 from attrcloak.streaming.passes import Measured, Report, Seen, Task, free_columns, measure, move
 from attrcloak.streaming.workspace import Workspace
 
@@ -69,13 +71,11 @@ class Stages:
 
     def join(
         self,
-        people: Location,
-        requests: Location | None,
-        table: str,
+        inputs: Mapping[str, Location],
         id_column: str | None,
         columns: Sequence[str] | None,
     ) -> tuple[Groups, NDArray[np.int64]]:
-        """The group of every row, and the sampled rows."""
+        """The group of every row, and the sampled rows; digests of all inputs but the table are noted on the way."""
         folder = self.space.folder / "join"
         saved, rows, sample = folder / "groups.json", folder / "rows", folder / "sample.npy"
         if "joined" not in self.space.done:
@@ -83,15 +83,15 @@ class Stages:
                 shutil.rmtree(folder)  # half a join is no use
             folder.mkdir()
             groups, sampled = join_people(
-                self.parts, people, requests, folder, table=table, id_column=id_column, columns=columns,
-                progress=self.progress,
+                self.parts, inputs["people"], inputs.get("requests"), folder, table=inputs["vectors"].shown,
+                id_column=id_column, columns=columns, progress=self.progress,
             )  # fmt: skip
             np.save(sample, sampled, allow_pickle=False)
             groups.save(saved)
             digests = {
                 what: {name: file.digest() for name, file in place.files()}
-                for what, place in (("people", people), ("requests", requests))
-                if place is not None
+                for what, place in inputs.items()
+                if what != "vectors"  # pass 1 takes theirs
             }
             self.space.note("joined", **digests)
         return Groups.load(saved, rows), np.load(sample, allow_pickle=False)
@@ -99,9 +99,13 @@ class Stages:
     def measure(self, groups: Groups, unit: bool) -> Measured:
         """Pass 1: the moments of all parts together."""
         function = partial(measure, key=groups.key, unit=unit)
-        for number, found in self._map("pass 1: measuring", function, "measured", groups, None):
-            self.space.add_moments(number, len(self.parts), found)
-        return self.space.moments(len(self.parts))
+        tree = MergeTree(self.space.moments_folder(), len(self.parts), Measured.of_arrays)
+        for number, found in self.map(function, groups, self.lacking("measured"), stage="pass 1: measuring"):
+            tree.write(number, found)
+            assert found.seen is not None  # of one part
+            self.space.note(f"measured {number}", sha256=found.seen.sha256, stamp=list(found.seen.stamp))
+            tree.merge_from(number)
+        return tree.root()
 
     def solve(self, solve: Callable[[], tuple[Eraser, dict[str, Any]]]) -> tuple[Eraser, dict[str, Any]]:
         """The maps, computed once; afterwards the key of the run is not needed any more."""
@@ -115,7 +119,7 @@ class Stages:
         return Eraser.load(path), self.space.done["solved"]
 
     def move(
-        self, groups: Groups, sampled: NDArray[np.int64], eraser: Eraser
+        self, groups: Groups, sampled: NDArray[np.int64], change_of: Callable[[Task], Change]
     ) -> tuple[list[Written], NDArray[np.float64]]:
         """Pass 2: what was written of every part, and the new vectors of the sampled rows."""
         table, writing = self.staging / "table", self.staging / "writing"
@@ -131,8 +135,8 @@ class Stages:
         edges = np.searchsorted(sampled[order], groups.offsets)
         mine = [order[low:high] for low, high in pairwise(edges)]
         local = [sampled[at] - first for at, first in zip(mine, groups.offsets, strict=False)]
-        function = partial(move, eraser=eraser, table=table, folder=writing)
-        for number, done in self._map("pass 2: writing", function, "moved", groups, local):
+        function = partial(move, change_of=change_of, table=table, folder=writing)
+        for number, done in self.map(function, groups, self.lacking("moved"), stage="pass 2: writing", sampled=local):
             np.save(samples / f"{number}.npy", done.sampled, allow_pickle=False)
             self.space.note(f"moved {number}", size=done.written.size, sha256=done.written.sha256)
         vectors = np.empty((len(sampled), len(free_columns(self.parts[0]))))
@@ -167,16 +171,20 @@ class Stages:
         found = self.space.done.get(f"measured {number}")
         return None if found is None else Seen(found["sha256"], tuple(found["stamp"]))
 
-    def _map(
+    def lacking(self, done: str) -> list[int]:
+        """Numbers of the parts for which this is not written down yet."""
+        return [number for number in range(len(self.parts)) if f"{done} {number}" not in self.space.done]
+
+    def map(
         self,
-        stage: str,
         function: Callable[[Task], Result],
-        done: str,
         groups: Groups,
-        sampled: Sequence[NDArray[np.int64]] | None,
+        numbers: Sequence[int],
+        *,
+        stage: str | None = None,
+        sampled: Sequence[NDArray[np.int64]] | None = None,
     ) -> Iterator[tuple[int, Result]]:
-        """(number, result) of every part that is not done yet."""
-        numbers = [number for number in range(len(self.parts)) if f"{done} {number}" not in self.space.done]
+        """(number, result) of these parts, as they are done; rows count as progress where the stage has a name."""
         total = groups.users
         finished = total - sum(self.parts[number].rows for number in numbers)
         inside = 0
@@ -184,7 +192,7 @@ class Stages:
         def tell(rows: int) -> None:
             nonlocal inside
             inside += rows
-            if self.progress is not None and finished + inside < total:
+            if self.progress is not None and stage is not None and finished + inside < total:
                 self.progress(stage, finished + inside, total)
 
         report = tell if self.engine.in_this_process else None
@@ -195,5 +203,5 @@ class Stages:
             yield number, result
             finished, inside = finished + self.parts[number].rows, 0
             tell(0)
-        if self.progress is not None:
+        if self.progress is not None and stage is not None:
             self.progress(stage, total, total)

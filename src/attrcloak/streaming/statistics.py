@@ -49,16 +49,15 @@ class Leak:
         return {**asdict(self), "too_equal": list(self.too_equal)}
 
 
-def leaks(given: CellMoments, scaled: CellMoments, eraser: Eraser, seed: int) -> tuple[Leak, ...]:
+def leaks(given: CellMoments, scaled: CellMoments, after: CellMoments, seed: int) -> tuple[Leak, ...]:
     """The surrogate of each attribute before and after, against its values under random labels.
 
     Args:
         given: moments of the table as given.
-        scaled: of the table that the maps are applied to; the same where lengths stay.
-        eraser: the maps.
+        scaled: of the table that is moved; the same where lengths stay.
+        after: of the new table.
         seed: of the random labels; not a secret.
     """
-    after = scaled.mapped(eraser.matrices, eraser.offsets)
     generator = np.random.default_rng([seed, 7])
     ridge_given = OBJECTIVE_RIDGE * max(given.mean_variance, 1e-300)
     ridge = OBJECTIVE_RIDGE * max(scaled.mean_variance, 1e-300)

@@ -9,13 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
 from attrcloak.json_text import dump
-from attrcloak.moments.cell_key import CellKey
-from attrcloak.moments.cell_moments import CellMoments
-from attrcloak.streaming.passes import Measured
 from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/manifest/1"
@@ -35,7 +30,6 @@ class Workspace:
         self.folder = folder
         self._manifest = folder / "manifest.json"
         self._journal = folder / "journal.jsonl"
-        self._nodes = folder / "moments"
         self.done: dict[str, dict[str, Any]] = {}
 
     @contextmanager
@@ -56,9 +50,8 @@ class Workspace:
             except OSError as error:
                 raise NotSupported(f"another run is at work in {self.folder}; wait for it, or end it") from error
             self._begin(json.loads(dump(about)))
-            self._nodes.mkdir(exist_ok=True)
             # What a kill left of files that were being written.
-            for path in [*self.folder.glob(".*"), *self._nodes.glob(".*")]:
+            for path in [*self.folder.glob(".*"), *self.folder.glob("moments*/.*")]:
                 path.unlink()
             try:
                 yield self
@@ -113,6 +106,10 @@ class Workspace:
             file.write((json.dumps({"done": done, **what}) + "\n").encode())
         self.done[done] = what
 
+    def moments_folder(self, step: int | None = None) -> Path:
+        """The folder for moments of pass 1, or of a step of a descent."""
+        return self.folder / ("moments" if step is None else f"moments-{step}")
+
     def secret_key(self) -> bytes:
         """The key of this run, drawn once and kept in a file for its owner until ``forget_key``."""
         path = self.folder / "key"
@@ -124,76 +121,6 @@ class Workspace:
     def forget_key(self) -> None:
         """Remove the key; what it was needed for is done."""
         (self.folder / "key").unlink(missing_ok=True)
-
-    def add_moments(self, part: int, parts: int, found: Measured) -> None:
-        """Keep what was measured of a part, and merge along a fixed tree, whatever order parts arrive in.
-
-        A node of the tree is a file. When both halves of a node are there, it takes their place; so no part can count
-        twice, and the sums are the same to the last bit in every order.
-        """
-        self._write_node(0, part, found)
-        assert found.seen is not None  # of one part
-        self.note(f"measured {part}", sha256=found.seen.sha256, stamp=list(found.seen.stamp))
-        self._merge_up(0, part, parts)
-
-    def _merge_up(self, level: int, index: int, parts: int) -> None:
-        while (width := -(-parts // (1 << level))) > 1:
-            pair = (index & ~1, index | 1)
-            nodes = [self._node(level, i) for i in pair if i < width]
-            if not all(node.exists() for node in nodes):
-                return
-            halves = [_load(node) for node in nodes]
-            whole = halves[0] if len(halves) == 1 else halves[0].merge(halves[1])
-            level, index = level + 1, index // 2
-            self._write_node(level, index, whole)
-            for node in nodes:
-                node.unlink()
-
-    def moments(self, parts: int) -> Measured:
-        """All parts together; every one has been added."""
-        level = max(parts - 1, 0).bit_length()
-        for path in sorted(self._nodes.iterdir()):  # a kill may have come between two halves and their sum
-            at, index = map(int, path.stem.split("-"))
-            if path.exists() and any(self._node(up, index >> (up - at)).exists() for up in range(at + 1, level + 1)):
-                path.unlink()
-        for part in range(parts):
-            if self._node(0, part).exists():
-                self._merge_up(0, part, parts)
-        for low in range(1, level):
-            for path in sorted(self._nodes.glob(f"{low}-*.npz")):
-                if path.exists():
-                    self._merge_up(low, int(path.stem.split("-")[1]), parts)
-        return _load(self._node(level, 0))
-
-    def _node(self, level: int, index: int) -> Path:
-        return self._nodes / f"{level}-{index}.npz"
-
-    def _write_node(self, level: int, index: int, found: Measured) -> None:
-        arrays = {"squares": np.array(found.squares), "low": found.low, "high": found.high}
-        for name, moments in (("given", found.moments), ("unit", found.unit)):
-            if moments is not None:
-                arrays |= {
-                    f"{name}_count": moments.count,
-                    f"{name}_mean": moments.mean,
-                    f"{name}_scatter": moments.scatter,
-                }
-        key = found.moments.key
-        names = json.dumps([list(key.attributes), [list(classes) for classes in key.classes]])
-        with replacing(self._node(level, index), secret=True) as temporary:
-            np.savez(temporary, allow_pickle=False, names=np.array(names), combinations=key.combinations, **arrays)
-
-
-def _load(path: Path) -> Measured:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    attributes, classes = json.loads(str(arrays["names"]))
-    key = CellKey(tuple(attributes), tuple(map(tuple, classes)), arrays["combinations"])
-
-    def moments(name: str) -> CellMoments:
-        return CellMoments(key, arrays[f"{name}_count"], arrays[f"{name}_mean"], arrays[f"{name}_scatter"])
-
-    unit = moments("unit") if "unit_count" in arrays else None
-    return Measured(moments("given"), unit, float(arrays["squares"]), arrays["low"], arrays["high"])
 
 
 def _differences(begun: Any, now: Any, where: str = "") -> Iterator[str]:
