@@ -10,7 +10,8 @@ import typer
 from attrcloak import __version__
 from attrcloak.cli.experiments import compare, reproduce
 from attrcloak.cli.recommendations import data, demo, doctor, evaluate, report, train
-from attrcloak.cli.tables import apply, audit, undo, unlearn
+from attrcloak.cli.tables import apply, audit, undo
+from attrcloak.cli.unlearning import unlearn
 from attrcloak.errors import AttrCloakError
 
 app = typer.Typer(

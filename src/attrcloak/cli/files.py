@@ -4,13 +4,14 @@ import csv
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among
 
 if TYPE_CHECKING:
+    from attrcloak.auditing import Protocol
     from attrcloak.data import EmbeddingTable, Ids, UserAttributes
     from attrcloak.release import Verdict
     from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
@@ -193,3 +194,18 @@ def say_verdict(verdict: "Verdict | None") -> bool:
 def note(text: str) -> None:
     """A message for the reader, on standard error."""
     print(text, file=sys.stderr)
+
+
+def read_protocol(name: str, known: str, seeds: int) -> "Protocol":
+    """The protocol of that name, with shares of known labels and a number of seeds for the sound one."""
+    from attrcloak.auditing import PAPER, SOUND
+
+    if name not in ("sound", "paper"):
+        raise InvalidSettings(f"--protocol is {name!r}, expected sound or paper")
+    if name == "paper":
+        return PAPER
+    try:
+        shares = tuple(float(part) for part in known.split(","))
+    except ValueError as error:
+        raise InvalidSettings(f"--known is {known!r}, expected shares such as 0.8 or 0.05,0.2,0.8") from error
+    return replace(SOUND, known=shares, seeds=seeds)

@@ -8,6 +8,10 @@ _BLOCK = 8
 """Principal directions whose deviations are measured together: 36 or 64 entries settle a variance to a fifth."""
 
 
+_MOST_KEPT = 4.0
+"""Times that a deviation much smaller than chance may grow to make up for those that are larger by chance."""
+
+
 def null_goals(
     own: ClassMoments, drawn: ClassMoments, own_per_dimension: float, noise: float, taught: float | None = None
 ) -> ClassMoments:
@@ -27,7 +31,9 @@ def null_goals(
 
     Where some users did not ask, attackers learn T + E' from them, as it was. What agrees with that is a T^2 less
     (1 - a) times what E and E' share: v for users that the moments are of, 0 for others. With a share c of the former
-    it is 0 for a = c f^2, nearly; means keep theirs alike. Where the moments are of those who asked alone, c = 0.
+    it is 0 for a = c f^2, nearly; means keep theirs alike. There f^2 may exceed 1: where D happens to be small it makes
+    up for where it is large by chance, and shares cut off at 1 would leave classes turned about on average. Where the
+    moments are of those who asked alone, c = 0.
 
     Entries are measured in blocks of principal directions, where D is whitened by the pooled covariance.
 
@@ -57,7 +63,7 @@ def null_goals(
         reached = {}
         for k in present:
             energy = np.maximum(precision[k] * _block_energy(own_parts[k]), 1e-300)
-            f = np.sqrt(np.minimum(1.0, chance / energy))
+            f = np.sqrt(np.minimum(1.0 if taught is None else _MOST_KEPT, chance / energy))
             a = np.minimum(most[k], f**2) if taught is None else taught * f**2
             b = np.sqrt(np.maximum(0.0, variance - (a / np.maximum(f, 1e-150)) ** 2))
             reached[k] = _over_blocks(a, own_parts[k]) * own_parts[k] + _over_blocks(b, own_parts[k]) * drawn_parts[k]

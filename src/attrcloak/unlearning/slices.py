@@ -90,7 +90,7 @@ def slice_steps(
                 was = own
                 many = len(inside) >= _MANY_PER_DIMENSION * vectors.shape[1]
                 kept = np.zeros_like(own) if many else 1 / _excess(own / spread, random / spread)
-            step = modes @ (kept * was + np.sqrt(1 - kept) * random - own)
+            step = modes @ (kept * was + np.sqrt(np.maximum(1 - kept, 0.0)) * random - own)
             placed = np.empty_like(step)
             np.put_along_axis(placed, order, step, axis=0)
             steps[inside] = placed
@@ -99,10 +99,13 @@ def slice_steps(
 
 
 def _ratio(own: Matrix, random: Matrix) -> Matrix:
-    """(modes, q) energy of each deviation over its usual value, at least 1: alone where it is loud, else together."""
+    """(modes, q) energy of each deviation over its usual value: alone where it is loud, else together.
+
+    Not cut off at 1: where a mode deviates less than chance, more of it is kept, for the sake of the mean over modes.
+    """
     usual = np.maximum(np.mean(random**2, axis=1, keepdims=True), 1e-300)
     alone, together = own**2 / usual, np.mean(own**2, axis=1, keepdims=True) / usual
-    return np.asarray(np.maximum(np.where(alone > _LOUD, alone, together), 1.0))
+    return np.asarray(np.maximum(np.where(alone > _LOUD, alone, together), 0.25))
 
 
 def _excess(own: Matrix, random: Matrix) -> Matrix:

@@ -1,0 +1,249 @@
+"""The command unlearn: a table in memory, or sent on to be streamed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attrcloak.cli import files, streaming
+from attrcloak.cli.options import AsJson, Columns, IdColumn, VectorColumn
+from attrcloak.errors import InvalidSettings, NotSupported
+
+if TYPE_CHECKING:
+    from attrcloak.data import EmbeddingTable
+    from attrcloak.release import Plan, Release
+    from attrcloak.unlearning.method import UnlearningResult
+
+
+def unlearn(
+    vectors: Annotated[
+        str,
+        typer.Argument(
+            help="Vectors in .npy, .npz, .parquet or .safetensors; a folder or a URI is streamed.", show_default=False
+        ),
+    ],
+    attributes: Annotated[
+        str,
+        typer.Option("--attributes", help="CSV, TSV or Parquet with one row a user; a folder where vectors stream."),
+    ],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Where the new table goes.")] = None,
+    columns: Columns = None,
+    method: Annotated[str, typer.Option(help="Method to use.")] = "calibrated",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, repeatable: a setting of the method.")
+    ] = None,
+    length: Annotated[
+        str,
+        typer.Option(help="unit: vectors are scored by a plain dot product, so bring all to one length; keep; auto."),
+    ] = "auto",
+    requests: Annotated[
+        str | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
+    ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(help="CSV with user_id: users whom earlier runs moved, so that nothing is learnt from them."),
+    ] = None,
+    interactions: Annotated[
+        str | None,
+        typer.Option(help="For attrcloak-dd: CSV, TSV or Parquet with user_id,item_id, or a folder; streams."),
+    ] = None,
+    items: Annotated[
+        str | None, typer.Option(help="For attrcloak-dd: item vectors of the same recommender, such as .npy.")
+    ] = None,
+    cover: Annotated[
+        float,
+        typer.Option(
+            help="Share of the users who asked for nothing to move along, so that to move is not to have asked."
+        ),
+    ] = 0.0,
+    eraser: Annotated[
+        Path | None, typer.Option(help="Write the affine maps here (methods that have them). A secret.")
+    ] = None,
+    undo_file: Annotated[
+        Path | None, typer.Option("--undo-file", help="Write the original rows of moved users here. A secret.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Secret key of the null draw; a fresh one is drawn and forgotten by default.")
+    ] = None,
+    id_column: IdColumn = None,
+    vector_column: VectorColumn = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is random but not secret.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Seeds of the audit that gives the verdict.", min=1)] = 3,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and do nothing.")] = False,
+    check: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result and give a verdict.")] = True,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Stream, run by auto, in-process, pool, ray or spark. Folders and URIs always stream."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of the engine; all cores by default.", min=1)] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what is not finished, where output is a URI; beside it otherwise.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where torch runs the two passes, such as cuda or cuda:1, for methods that solve from moments and "
+            "tables in memory; NumPy runs them by default."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lower what vectors give away, write a new table, and end with a verdict; exit 3 when it is not "protected".
+
+    Example: attrcloak unlearn users.npy --attributes people.csv --columns gender,age -o new.npy
+    """
+    chosen = files.build_method(method, settings or [])
+    if cover and eraser is not None:
+        raise InvalidSettings(
+            "--cover goes with --undo-file, not with --eraser: an eraser needs the list of who was moved, and who is "
+            "in the cover set is written nowhere"
+        )
+    if output is None and not plan:
+        raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
+    if streaming.streams(vectors, output, engine, interactions):
+        streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
+        if device is not None:
+            raise NotSupported(
+                "--device is for a table in memory: a streamed one is bound by its files; share it among processes "
+                "with --engine and --workers"
+            )
+        if cover:
+            raise InvalidSettings("--cover draws among all users, so it needs a table in memory: give one file")
+        if earlier is not None:
+            raise InvalidSettings("--earlier is for learning from users who did not ask, in memory: give one file")
+        streaming.unlearn_streaming(
+            streaming.sources(
+                vectors, attributes, str(output), requests, work, id_column, vector_column, columns, interactions, items
+            ),
+            chosen,
+            length=files.length_option(length),
+            key=files.read_key(key_file),
+            seed=seed,
+            engine=engine or "auto",
+            workers=workers,
+            check=check,
+            protocol=files.read_protocol("sound", "0.8", seeds),
+            eraser=eraser,
+            as_json=as_json,
+        )
+        return
+    if workers is not None or work is not None or items is not None:
+        raise InvalidSettings(
+            "--workers, --work and --items are for tables that are streamed; name an --engine, such as auto"
+        )
+    table_file, new_file = Path(vectors), None if output is None else Path(output)
+    people_file, requests_file = Path(attributes), None if requests is None else Path(requests)
+    files.refuse_inputs_as_outputs(
+        [table_file, people_file, requests_file, earlier, key_file], [new_file, eraser, undo_file]
+    )
+    files.refuse_another_format(table_file, new_file)
+    import numpy as np
+
+    from attrcloak import release
+    from attrcloak.data.vector_files import read_vectors, write_vectors
+    from attrcloak.json_text import dump
+    from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.unlearning.null_draw import secret_generator
+
+    table = files.keep_length(read_vectors(table_file, id_column=id_column, vector_column=vector_column), length)
+    people = files.load_people(people_file, id_column, columns, requests_file)
+    moved_before = files.read_users(earlier)
+    if moved_before is not None:
+        people = people.without(moved_before)
+    key = files.read_key(key_file)
+    if cover:
+        people = people.align(table.ids).cover(
+            cover, np.random.default_rng() if key is None else secret_generator(key, b"cover")
+        )
+    if plan:
+        planned = release.plan(table, people, chosen)
+        print(dump(planned.to_json()), end="") if as_json else _show_plan(planned)
+        return
+    assert new_file is not None  # checked above
+    with progress_bar(as_json) as progress:
+        released = release.unlearn(
+            table,
+            people,
+            chosen,
+            key=key,
+            seed=seed,
+            check=check,
+            protocol=files.read_protocol("sound", "0.8", seeds),
+            progress=progress,
+            device=device,
+        )
+    secrets = _saved_secrets(table, released.result, eraser, undo_file)
+    write_vectors(released.result.table, new_file, like=table_file, id_column=id_column, vector_column=vector_column)
+    for path in secrets:
+        files.note(f"{path} is a secret: keep it like a key, or destroy it")
+    print(dump(_unlearn_json(released)), end="") if as_json else _show(released, new_file)
+    if not files.say_verdict(released.verdict):
+        raise typer.Exit(3)
+
+
+def _saved_secrets(
+    table: "EmbeddingTable", result: "UnlearningResult", eraser: Path | None, undo_file: Path | None
+) -> list[Path]:
+    """Write what undoes the run; these files come before the new table, so that no table lacks its way back."""
+    from attrcloak.unlearning.undo import OriginalRows
+
+    if undo_file is not None:
+        OriginalRows.of(table, result).save(undo_file)
+    if eraser is not None and result.eraser is None:
+        OriginalRows.of(table, result).save(eraser)
+        files.note(
+            f"{result.method} moves rows one by one, so {eraser} holds the original rows: undo can use it, apply cannot"
+        )
+    elif eraser is not None and result.eraser is not None:
+        result.eraser.save(eraser)
+    return [path for path in (undo_file, eraser) if path is not None]
+
+
+def _show(released: "Release", output: Path) -> None:
+    from attrcloak.reporting.terminal import audit_table, show
+
+    result = released.result
+    files.note(
+        f"{output}: {int(result.moved.sum())} of {len(result.table)} users moved by {result.method} in "
+        f"{result.seconds:.1f} s ({result.stopped}; objective {result.objective_before:.3f} -> "
+        f"{result.objective_after:.3f} nats)"
+    )
+    if released.audit is not None:
+        show(audit_table(released.audit.results))
+    if released.audit_by_others is not None:
+        files.note("the same by attackers who know only users who did not ask:")
+        show(audit_table(released.audit_by_others.results))
+
+
+def _unlearn_json(released: "Release") -> dict[str, Any]:
+    result = released.result
+    return {
+        "schema": "attrcloak/unlearn/1",
+        "method": result.method,
+        "settings": dict(result.settings),
+        "seconds": result.seconds,
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "objective": {"before": result.objective_before, "after": result.objective_after},
+        "relative_move": result.relative_move,
+        "users_moved": int(result.moved.sum()),
+        "input_fingerprint": result.input_fingerprint,
+        "output_fingerprint": result.table.fingerprint(),
+        "key_commitment": result.key_commitment,
+        "audit": None if released.audit is None else released.audit.to_json(),
+        "audit_by_others": None if released.audit_by_others is None else released.audit_by_others.to_json(),
+        "verdict": None if released.verdict is None else released.verdict.to_json(),
+    }
+
+
+def _show_plan(planned: "Plan") -> None:
+    print(
+        f"{planned.moving} of {planned.users} users would move, in {planned.cells} cells of "
+        f"{planned.dimensions} dimensions\n"
+        f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
+        f"about {planned.memory_bytes / 1e6:.0f} MB of memory and {planned.seconds:.1f} s, without the audit"
+    )
+    for name, classes in planned.small_classes.items():
+        print(f"{name}: fewer users than dimensions in " + ", ".join(f"{label} ({n})" for label, n in classes.items()))
+    for text in planned.warnings:
+        print(f"warning: {text}")
