@@ -140,6 +140,27 @@ def test_a_constant_last_column_of_user_factors_is_frozen(tmp_path):
     assert (als.frozen_columns, als.scoring) == ((), "dot")
 
 
+@pytest.mark.parametrize("kind", ["list", "large_list", "fixed_size_list"])
+def test_a_file_of_no_rows_is_as_wide_as_the_others(tmp_path, write_parquet, kind):
+    """Spark writes such files, and comes with the first of them; a list that is not there has no length."""
+    folder = tmp_path / "table"
+    write_parquet(folder / "a.parquet", matrix(rows=0), kind=kind)
+    write_parquet(folder / "b.parquet", matrix(rows=50), kind=kind)
+    empty, _ = open_parts(Location.of(folder))
+    assert (empty.rows, empty.dim) == (0, DIM)
+    rewritten(tmp_path, empty)
+    assert pq.read_table(tmp_path / "new" / "a.parquet").equals(pq.read_table(folder / "a.parquet"))
+
+
+def test_a_file_of_no_rows_has_the_frozen_columns_of_the_others(tmp_path):
+    x = matrix()
+    x[:, -1] = 1
+    save_file({"user_factors": x[:0]}, tmp_path / "a.safetensors")
+    save_file({"user_factors": x}, tmp_path / "b.safetensors")
+    empty, _ = open_parts(Location.of(tmp_path))
+    assert (empty.frozen_columns, empty.scoring) == ((DIM - 1,), "dot+constant")
+
+
 def test_all_files_that_do_not_fit_are_named(tmp_path, write_parquet):
     folder = tmp_path / "table"
     write_parquet(folder / "a.parquet", matrix(rows=50))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from attrcloak.data.named_columns import missing_column
 from attrcloak.data.vector_files import vector_key
 from attrcloak.errors import InvalidInput, UnreadableFile
 from attrcloak.parts.location import Location
-from attrcloak.parts.part import Change, Written, check_type, rows_per_batch
+from attrcloak.parts.part import Change, Part, Written, check_type, rows_per_batch
 
 _BLOCK = 1 << 24
 _SAFETENSORS_TYPES = {
@@ -82,6 +82,11 @@ class ArrayPart:
     def dtype(self) -> np.dtype[Any]:
         """Type of the vectors."""
         return self.stored.dtype
+
+    def like(self, other: Part) -> "ArrayPart":
+        """This part, which has no rows to tell it, with the columns and the scoring of another."""
+        stored = replace(self.stored, shape=(0, other.dim))
+        return replace(self, stored=stored, frozen_columns=other.frozen_columns, scoring=other.scoring)
 
     def ids(self, first: int) -> Iterator[Any]:
         """Batches of the ids in the file, or the numbers of the rows where it has none."""

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from attrcloak.data.named_columns import id_name
 from attrcloak.data.vector_files import list_column, matrix_of
 from attrcloak.errors import InvalidInput, UnreadableFile
 from attrcloak.parts.location import Location
-from attrcloak.parts.part import Change, Written, check_type, rows_per_batch
+from attrcloak.parts.part import Change, Part, Written, check_type, rows_per_batch
 
 _ROWS_PER_CHUNK = 1 << 15
 """Rows that the writer takes at once: beside each of their numbers it holds four bytes of its own."""
@@ -32,6 +32,10 @@ class ParquetPart:
     vector_column: str
     frozen_columns: tuple[int, ...] = ()
     scoring: str = "unknown"
+
+    def like(self, other: Part) -> "ParquetPart":
+        """This part, which has no rows to tell it, with the columns and the scoring of another."""
+        return replace(self, dim=other.dim, frozen_columns=other.frozen_columns, scoring=other.scoring)
 
     def ids(self, first: int) -> Iterator[Any]:
         """Batches of the id column."""

@@ -60,6 +60,10 @@ class Part(Protocol):
     @property
     def scoring(self) -> str: ...
 
+    def like(self, other: "Part") -> "Part":
+        """This part, which has no rows to tell it, with the columns and the scoring of another."""
+        ...
+
     def ids(self, first: int) -> Iterator[Any]:
         """Batches of ids: NumPy whole numbers, or arrow arrays as they are in the file.
 
@@ -128,7 +132,8 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
     _check_agreement(parts)
     if not any(part.rows for part in parts):
         raise InvalidInput(f"{table.shown}: there are no rows")
-    return tuple(parts)
+    filled = next(part for part in parts if part.rows)
+    return tuple(part if part.rows else part.like(filled) for part in parts)
 
 
 def in_file(location: Location, error: InvalidInput) -> list[str]:
