@@ -201,15 +201,15 @@ class UserAttributes:
         """Forget the classes of users whom earlier runs moved: their vectors no longer show them as the others' do, so
         nothing is to be learnt from them.
 
-        Users who ask for something now keep theirs, or there would be nothing to do for them; users who are not listed
-        are passed over.
+        A class that its user asks to have removed now is kept, or there would be nothing to do for them; listed ids
+        that have no row here are passed over.
         """
         gone = np.zeros(len(self), dtype=bool)
         rows = self.ids.rows(users)
         gone[rows[rows >= 0]] = True
-        gone &= ~np.any([column.marks for column in self.columns.values()], axis=0)
         columns = {
-            name: replace(column, codes=np.where(gone, UNKNOWN, column.codes)) for name, column in self.columns.items()
+            name: replace(column, codes=np.where(gone & ~column.marks, UNKNOWN, column.codes))
+            for name, column in self.columns.items()
         }
         return UserAttributes(self.ids, columns)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings
-from attrcloak.moments.cell_key import CellKey
+from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.transport import gaussian_map
@@ -46,7 +46,7 @@ class Calibrated:
        ellipsoid, and whoever knows that reads the class from which ellipsoid a vector lies on.
     3. Slices move what moments cannot see: in classes of few users where it deviates more than chance, in large ones
        always, to the draw.
-    4. Where vectors are scored together with a constant (item biases) and everybody asked, all are scaled by one
+    4. Where vectors are scored together with a constant (item biases) and everybody moves, all are scaled by one
        factor, the least-squares one, for what was moved predicts less than what was learnt.
 
     The draw comes from the key of the run and the user ids. Whoever holds it can solve for labels, so it is used once
@@ -60,14 +60,14 @@ class Calibrated:
             the rows (1 to 3 above): one affine map a cell, which can be saved and applied to others.
         own_per_dimension: how much of its own deviation from the pooled covariance a class may keep, in users per
             dimension: a class of n_k users at most the share p d / (p d + n_k). The rest comes from the draw. 0 takes
-            everything from the draw; the larger, the less is moved, and the more unevenly. Where some users did not
-            ask it is not looked at.
+            everything from the draw; the larger, the less is moved, and the more unevenly. Not looked at for an
+            attribute that some users did not ask for.
         learned_from: whose classes say what has to change where some users did not ask. "asked": only those of the
-            users who did, and everything of theirs comes from the draw, for attackers who learn from the others know
-            the leak but not what is chance among few. "everybody": all known ones, those of the others too, who stay
-            where they are; what changes is then as small as in a table of all. It needs the others as they were
-            trained: users whom an earlier run moved would hide part of the leak, so their classes must be unknown
-            (``UserAttributes.without``).
+            users who did, and all of their means and covariances come from the draw, for to attackers who learn from
+            the others what is chance among few is in part the leak. "everybody": all known ones, those of the others
+            too, who stay where they are; what changes is then as small as in a table of all. It needs the others as
+            they were trained: users whom an earlier run moved would hide part of the leak, so their classes must be
+            unknown (``UserAttributes.without``).
         noise: variance of the new deviations, as a multiple of chance. At 1 a quadratic attacker is at chance and the
             moment equations, who profit from few unknowns, a little above; more noise lowers these and raises that.
         exchange: share of the variance whose narrowest directions are exchanged among users, in [0, 1).
@@ -104,15 +104,15 @@ class Calibrated:
         return self._moved(rows, None, progress)
 
     def _moved(self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
-        if rows.cells.moves.all():
-            return self._fitted(rows, None, metric_of, progress)
-        if self.learned_from == "asked":
-            return self._fitted(rows, [0.0] * len(rows.cells.key.attributes), metric_of, progress)
-        return as_if_all_had_asked(rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress))
+        # Attribute by attribute: where everybody asked for something, some may still show what they did not ask for.
+        silent = (rows.cells.codes == NOT_MARKED).any(axis=0)
+        if silent.any() and self.learned_from == "everybody":
+            moved = as_if_all_had_asked(rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress))
+        else:
+            moved = self._fitted(rows, [0.0 if some else None for some in silent.tolist()], metric_of, progress)
+        return _in_one_scale(rows, moved) if rows.cells.moves.all() else moved
 
-    def _fitted(
-        self, rows: Rows, taught: Taught | None, metric_of: MetricOf | None, progress: Progress | None
-    ) -> Moved:
+    def _fitted(self, rows: Rows, taught: Taught, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
         """All users of ``rows`` who asked, moved; ``taught`` as in ``null_goals``, for each attribute."""
         cells = rows.cells
         drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
@@ -120,20 +120,17 @@ class Calibrated:
             return self._by_rows(rows, drawn, taught, metric_of, progress)
         moments = rows.moments
         eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn, taught))
-        moved = eraser.apply(rows.vectors, cells.of_user)
-        scale = _common_scale(rows, moved) if taught is None else 1.0
-        scaled = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
-        return Moved(scale * moved, trace, "closed form", scaled)
+        return Moved(eraser.apply(rows.vectors, cells.of_user), trace, "closed form", eraser)
 
     def _by_rows(
         self,
         rows: Rows,
         drawn: NDArray[np.int32],
-        taught: Taught | None,
+        taught: Taught,
         metric_of: MetricOf | None,
         progress: Progress | None,
     ) -> Moved:
-        """Steps 1 to 4 above; where users have a metric of their own, means and slices move them along it."""
+        """Steps 1 to 3 above; where users have a metric of their own, means and slices move them along it."""
         cells = rows.cells
         asked = np.flatnonzero(cells.moves)
         codes, drawn, of_user = cells.codes[asked], drawn[asked], cells.of_user[asked]
@@ -155,7 +152,7 @@ class Calibrated:
         for _ in range(1 + (_RETURNS if length else 0)):
             now = matched(now)
         even, back = _evened(core)
-        along_axes = None if taught is None or not any(taught) else TaughtSlices(now, taught)
+        along_axes = TaughtSlices(now, taught) if any(taught) else None
         anywhere = None if along_axes is None else replace(along_axes, vectors=now @ even)
         rng = secret_generator(rows.key, b"slices")
         plain_from = 0 if metric is None else max(self.slices - _PLAIN_ROUNDS, 0)
@@ -171,8 +168,7 @@ class Calibrated:
                 progress(self.name, done + 1, self.slices)
         moved = rows.vectors.copy()
         moved[asked] = _at_length(now, length) @ wide.T + (exchanged + centre @ narrow) @ narrow.T
-        scale = _common_scale(rows, moved) if taught is None else 1.0
-        return Moved(scale * moved, tuple(trace), "max steps")
+        return Moved(moved, tuple(trace), "max steps")
 
     def solve_towards(self, moments: CellMoments, goals: Sequence[ClassMoments]) -> tuple[Eraser, tuple[Step, ...]]:
         """The eraser that brings the classes of every attribute to their goals; never sees a row.
@@ -195,15 +191,14 @@ class Calibrated:
         return eraser, tuple(trace)
 
     def _goals(
-        self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32], taught: Taught | None
+        self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32], taught: Taught
     ) -> tuple[ClassMoments, ...]:
         """Goals of every attribute, from the vectors as they came and the moments of their cells."""
         drawn_key, drawn_cells = CellKey.of(moments.key.attributes, moments.key.classes, drawn)
         chance = cell_moments(vectors, drawn_cells, drawn_key).marginals()
-        shares: Sequence[float | None] = [None] * len(chance) if taught is None else taught
         return tuple(
             null_goals(own, null, self.own_per_dimension, self.noise, share)
-            for own, null, share in zip(moments.marginals(), chance, shares, strict=True)
+            for own, null, share in zip(moments.marginals(), chance, taught, strict=True)
         )
 
     def _towards(self, moments: CellMoments, attribute: int, goal: ClassMoments, ridge: float) -> Eraser:
@@ -230,16 +225,20 @@ def _as_they_are(steps: Matrix) -> Matrix:
     return steps
 
 
-def _common_scale(rows: Rows, moved: Matrix) -> float:
-    """One factor for all users: the share of a new vector that is still about its user, by least squares, at most 1.
+def _in_one_scale(rows: Rows, moved: Moved) -> Moved:
+    """All users times one factor: the share of a new vector that is still about its user, by least squares, at most 1.
 
     A moved vector is in part a stranger's. Where it is weighed against a constant such as an item bias, that part
     should not count as much as taste did. It is the same invertible map for everybody, so whoever standardises sees the
-    same as before; where some users did not ask, their scale would tell who did, and nobody may be scaled.
+    same as before; where some users stay as they are, the scale would tell who moved, and nobody may be scaled.
     """
     if rows.table.scoring != "dot+constant":
-        return 1.0
-    return min(1.0, float(np.vdot(rows.vectors, moved)) / max(float(np.vdot(moved, moved)), 1e-300))
+        return moved
+    new, eraser = moved.vectors, moved.eraser
+    scale = min(1.0, float(np.vdot(rows.vectors, new)) / max(float(np.vdot(new, new)), 1e-300))
+    if eraser is not None:
+        eraser = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
+    return replace(moved, vectors=scale * new, eraser=eraser)
 
 
 def _evened(vectors: Matrix) -> tuple[Matrix, Matrix]:

@@ -5,9 +5,8 @@ import numpy as np
 from attrcloak.moments.cell_moments import ClassMoments, Matrix
 
 _BLOCK = 8
-"""Principal directions whose deviations are measured together: 36 or 64 entries settle a variance to a fifth."""
-
-
+"""Principal directions whose deviations are measured together: 36 or 64 entries of a covariance settle a variance to a
+fifth, 8 of a mean to a half."""
 _MOST_KEPT = 4.0
 """Times that a deviation much smaller than chance may grow to make up for those that are larger by chance."""
 
@@ -40,9 +39,9 @@ def null_goals(
     Args:
         own: moments of the true classes.
         drawn: moments of the classes under permuted labels, over the same users.
-        own_per_dimension: p, in users per dimension; 0 takes everything from the draw.
+        own_per_dimension: p, in users per dimension; 0 takes everything from the draw. Not looked at with ``taught``.
         noise: variance of the goal's deviations as a multiple of chance, in place of the 1 above.
-        taught: c above, in [0, 1]; None where everybody asked.
+        taught: c above, in [0, 1]; None where everybody asked for this attribute.
 
     Returns:
         Counts as in ``own``; empty classes stay 0.

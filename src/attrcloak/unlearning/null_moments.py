@@ -68,16 +68,17 @@ def solve_calibrated(method: Calibrated, moments: CellMoments, key: bytes) -> So
         NotSupported: some users did not ask and the method is to learn from them: these moments do not tell the classes
             of users who did not ask.
     """
-    some_are_silent = bool(moments.count[moments.key.unmarked].any())
-    if some_are_silent and method.learned_from == "everybody":
+    asked_for = moments.key.combinations != NOT_MARKED
+    silent = (moments.count[:, None] * ~asked_for).any(axis=0).tolist()
+    if any(silent) and method.learned_from == "everybody":
         raise NotSupported(
             "a table in files is measured by what users asked for, so the classes of those who did not are not seen; "
             "use learned_from='asked', or unlearn in memory, without --engine"
         )
     null = null_marginals(moments, secret_generator(key, b"null moments"))
     goals = tuple(
-        null_goals(own, drawn, method.own_per_dimension, method.noise, 0.0 if some_are_silent else None)
-        for own, drawn in zip(moments.marginals(), null, strict=True)
+        null_goals(own, drawn, method.own_per_dimension, method.noise, 0.0 if some else None)
+        for own, drawn, some in zip(moments.marginals(), null, silent, strict=True)
     )
     eraser, trace = replace(method, slices=0).solve_towards(moments, goals)
     return Solution(eraser, trace)

@@ -10,8 +10,8 @@ from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.moments.eraser import Eraser
 from attrcloak.unlearning.method import Moved, Rows, Step, Stopped
 
-Taught = Sequence[float]
-"""For each attribute, of the users who did not ask for it, the share whose class is known."""
+Taught = Sequence[float | None]
+"""For each attribute, of the users who did not ask for it, the share that a method learns from; None: all asked."""
 
 
 def as_if_all_had_asked(rows: Rows, fit: Callable[[Rows, Taught], Moved]) -> Moved:
@@ -26,8 +26,8 @@ def as_if_all_had_asked(rows: Rows, fit: Callable[[Rows, Taught], Moved]) -> Mov
     cells = rows.cells
     known = cells.codes if cells.known is None else cells.known
     marked = cells.codes != NOT_MARKED
-    silent = np.maximum((~marked).sum(axis=0), 1)
-    taught = (((known != NOT_MARKED) & ~marked).sum(axis=0) / silent).tolist()
+    silent, teaching = (~marked).sum(axis=0), ((known != NOT_MARKED) & ~marked).sum(axis=0)
+    taught = [part / whole if whole else None for part, whole in zip(teaching.tolist(), silent.tolist(), strict=True)]
     vectors, trace = rows.vectors.copy(), list[Step]()
     stopped: Stopped = "closed form"
     matrices = np.tile(np.eye(rows.table.free.shape[1]), (len(cells.key), 1, 1))

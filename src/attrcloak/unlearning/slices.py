@@ -25,11 +25,11 @@ class TaughtSlices:
     Attributes:
         vectors: (n, d) as they were before the first round. Goals keep a share of *their* deviations, so that rounds do
             not wear it away.
-        shares: for each attribute, of the users who did not ask, the share that these vectors hold.
+        shares: for each attribute, of the users who did not ask, the share that these vectors hold; None: all asked.
     """
 
     vectors: Matrix
-    shares: Sequence[float]
+    shares: Sequence[float | None]
 
 
 def slice_steps(
@@ -55,7 +55,7 @@ def slice_steps(
         drawn: (n, A) classes under permuted labels, with as many users each.
         directions: (d, q) unit columns whose outer products sum to the identity: an orthogonal basis, or the axes of
             a larger space that this one is a part of.
-        taught: None where everybody asked, or where these vectors hold nobody who did not.
+        taught: None where everybody asked, or where these vectors hold nobody who did not; so are its shares, or 0.
 
     Returns:
         (n, d) steps that bring the vectors there.
@@ -67,7 +67,8 @@ def slice_steps(
             continue
         projected = now @ directions
         everybody = np.sort(projected[labels >= 0], axis=0)
-        before = None if taught is None else taught.vectors @ directions
+        share = None if taught is None else taught.shares[attribute]
+        before = taught.vectors @ directions if taught is not None and share else None
         all_before = None if before is None else np.sort(before[labels >= 0], axis=0)
         spread = np.maximum(everybody.std(axis=0), 1e-300)
         steps = np.zeros_like(projected)
@@ -80,12 +81,12 @@ def slice_steps(
             order = np.argsort(projected[inside], axis=0)
             own = modes.T @ (np.take_along_axis(projected[inside], order, axis=0) - goal)
             random = modes.T @ (np.sort(projected[chance == k], axis=0) - goal)
-            if taught is not None and before is not None and all_before is not None:
+            if share and before is not None and all_before is not None:
                 # From where everybody was: classes that keep different shares would pull all of them along.
                 goal_before = _quantiles(all_before, len(inside))
                 own += modes.T @ (goal - goal_before)
                 was = modes.T @ (np.sort(before[inside], axis=0) - goal_before)
-                kept = taught.shares[attribute] / _ratio(was / spread, random / spread)
+                kept = share / _ratio(was / spread, random / spread)
             else:
                 was = own
                 many = len(inside) >= _MANY_PER_DIMENSION * vectors.shape[1]
