@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attrcloak.data import EmbeddingTable, Ids, UserAttributes
+from attrcloak.data import Cells, EmbeddingTable, Ids, UserAttributes
 from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.moments import cell_moments
 from attrcloak.unlearning import Calibrated, run
@@ -72,6 +72,14 @@ def test_where_all_ask_for_something_the_others_still_teach_what_they_did_not_as
     method = Calibrated(slices=0, learned_from=learned_from)
     found = [likeness(run(method, table, asked, key=bytes([i]) * 32).table.vectors) for i in range(6)]
     assert abs(np.mean(found)) < 0.1
+
+
+def test_who_is_silent_is_told_attribute_by_attribute():
+    """Users 0 and 1 asked for both, or for gender; 2 for age, no gender known; 3 for nothing, no age known."""
+    people = UserAttributes.from_values(range(4), gender=["F", "M", None, "F"], age=["a", "b", "a", None])
+    cells = people.mark({"gender": [0, 1], "age": [0, 2]}).cells()
+    assert cells.silent.tolist() == [[False, False], [False, True], [False, False], [True, True]]
+    assert Cells(cells.key, cells.of_user).silent[2].tolist() == [True, False]  # not told whose class is known
 
 
 def test_few_who_ask_move_less_than_by_their_own_moments_alone():

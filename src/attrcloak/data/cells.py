@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.moments.cell_key import CellKey
+from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,3 +31,14 @@ class Cells:
     def codes(self) -> NDArray[np.int32]:
         """(n, A) class codes, -1 where not marked."""
         return self.key.combinations[self.of_user]
+
+    @property
+    def silent(self) -> NDArray[np.bool_]:
+        """(n, A) users who did not ask for an attribute and go on showing it, so that attackers may learn from them.
+
+        Whose class is not known counts only where they stay altogether, or where it is not told whose is.
+        """
+        unmarked = np.asarray(self.codes == NOT_MARKED)
+        if self.known is None:
+            return unmarked
+        return np.asarray(unmarked & ((self.known != NOT_MARKED) | ~self.moves[:, None]))

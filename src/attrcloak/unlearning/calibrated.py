@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings
-from attrcloak.moments.cell_key import NOT_MARKED, CellKey
+from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.transport import gaussian_map
@@ -105,11 +105,11 @@ class Calibrated:
 
     def _moved(self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
         # Attribute by attribute: where everybody asked for something, some may still show what they did not ask for.
-        silent = (rows.cells.codes == NOT_MARKED).any(axis=0)
-        if silent.any() and self.learned_from == "everybody":
+        silent = [bool(users.any()) for users in rows.cells.silent.T]
+        if any(silent) and self.learned_from == "everybody":
             moved = as_if_all_had_asked(rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress))
         else:
-            moved = self._fitted(rows, [0.0 if some else None for some in silent.tolist()], metric_of, progress)
+            moved = self._fitted(rows, [0.0 if some else None for some in silent], metric_of, progress)
         return _in_one_scale(rows, moved) if rows.cells.moves.all() else moved
 
     def _fitted(self, rows: Rows, taught: Taught, metric_of: MetricOf | None, progress: Progress | None) -> Moved:

@@ -68,6 +68,7 @@ def solve_calibrated(method: Calibrated, moments: CellMoments, key: bytes) -> So
         NotSupported: some users did not ask and the method is to learn from them: these moments do not tell the classes
             of users who did not ask.
     """
+    # Moments do not tell who did not ask from whose class is not known, so both count as the former.
     asked_for = moments.key.combinations != NOT_MARKED
     silent = (moments.count[:, None] * ~asked_for).any(axis=0).tolist()
     if any(silent) and method.learned_from == "everybody":

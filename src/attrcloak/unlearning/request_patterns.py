@@ -26,8 +26,8 @@ def as_if_all_had_asked(rows: Rows, fit: Callable[[Rows, Taught], Moved]) -> Mov
     cells = rows.cells
     known = cells.codes if cells.known is None else cells.known
     marked = cells.codes != NOT_MARKED
-    silent, teaching = (~marked).sum(axis=0), ((known != NOT_MARKED) & ~marked).sum(axis=0)
-    taught = [part / whole if whole else None for part, whole in zip(teaching.tolist(), silent.tolist(), strict=True)]
+    learned = ((known != NOT_MARKED) & ~marked).sum(axis=0) / np.maximum((~marked).sum(axis=0), 1)
+    taught = [part if who.any() else None for part, who in zip(learned.tolist(), cells.silent.T, strict=True)]
     vectors, trace = rows.vectors.copy(), list[Step]()
     stopped: Stopped = "closed form"
     matrices = np.tile(np.eye(rows.table.free.shape[1]), (len(cells.key), 1, 1))
