@@ -200,7 +200,15 @@ def test_the_narrowest_directions_are_exchanged_among_users_and_nothing_is_lost_
 
 
 @pytest.mark.parametrize(
-    "settings", [{"exchange": 1.0}, {"exchange": -0.1}, {"noise": -1.0}, {"own_per_dimension": -1}]
+    "settings",
+    [
+        {"strength": 0.0},
+        {"strength": 1.1},
+        {"exchange": 1.0},
+        {"exchange": -0.1},
+        {"noise": -1.0},
+        {"own_per_dimension": -1},
+    ],
 )
 def test_settings_out_of_range_are_named(settings):
     with pytest.raises(InvalidSettings, match=next(iter(settings))):
@@ -214,3 +222,21 @@ def test_an_attribute_that_nobody_asked_for_is_let_be():
     alone = run(Calibrated(), table, some, attributes=["gender"], key=KEY).table.vectors
     np.testing.assert_allclose(both, alone)
     np.testing.assert_array_equal(both[500:], table.vectors[500:])
+
+
+@pytest.mark.parametrize("slices", [0, 2])
+def test_strength_is_a_share_of_the_way(slices):
+    table, people = leaky()
+    whole = run(Calibrated(slices=slices), table, people, key=KEY)
+    half = run(Calibrated(slices=slices, strength=0.5), table, people, key=KEY)
+    np.testing.assert_allclose(half.table.vectors, (table.vectors + whole.table.vectors) / 2, atol=1e-9)
+    if slices == 0:
+        again = half.eraser.apply(table.vectors, people.cells().of_user)
+        np.testing.assert_allclose(again, half.table.vectors, atol=1e-9)
+
+
+def test_part_of_the_way_ends_at_the_one_length_too():
+    table, people = leaky(dim=12, scoring="dot")
+    moved = run(Calibrated(exchange=0.0, strength=0.5), table, people, key=KEY).table.vectors
+    lengths = np.linalg.norm(moved, axis=1)
+    np.testing.assert_allclose(lengths, lengths[0], rtol=1e-9)

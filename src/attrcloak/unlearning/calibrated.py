@@ -71,6 +71,8 @@ class Calibrated:
         noise: variance of the new deviations, as a multiple of chance. At 1 a quadratic attacker is at chance and the
             moment equations, who profit from few unknowns, a little above; more noise lowers these and raises that.
         exchange: share of the variance whose narrowest directions are exchanged among users, in [0, 1).
+        strength: share of the way that is gone, in (0, 1]. Below 1 less is lost and more leaks, often more than
+            the verdict lets pass.
         ridge: added to every covariance, as a share of the mean variance per dimension.
         length: "unit" brings all vectors to one length first, which changes no ranking under plain dot-product scoring;
             "keep" leaves lengths; "auto" scales where the table says that its scoring is a plain dot product.
@@ -86,6 +88,7 @@ class Calibrated:
     noise: float = 1.1
     exchange: float = 0.01
     learned_from: Literal["asked", "everybody"] = "asked"
+    strength: float = 1.0
     ridge: float = 1e-4
     length: Length = "auto"
 
@@ -96,6 +99,8 @@ class Calibrated:
             )
         if not 0 <= self.exchange < 1:
             raise InvalidSettings(f"exchange is {self.exchange}, expected a share of the variance in [0, 1)")
+        if not 0 < self.strength <= 1:
+            raise InvalidSettings(f"strength is {self.strength}, expected a share of the way in (0, 1]")
         if self.learned_from not in ("asked", "everybody"):
             raise InvalidSettings(f"learned_from is {self.learned_from!r}, expected 'asked' or 'everybody'")
 
@@ -120,6 +125,7 @@ class Calibrated:
             return self._by_rows(rows, drawn, taught, metric_of, progress)
         moments = rows.moments
         eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn, taught))
+        eraser = self.part_of(eraser)
         return Moved(eraser.apply(rows.vectors, cells.of_user), trace, "closed form", eraser)
 
     def _by_rows(
@@ -168,6 +174,9 @@ class Calibrated:
                 progress(self.name, done + 1, self.slices)
         moved = rows.vectors.copy()
         moved[asked] = _at_length(now, length) @ wide.T + (exchanged + centre @ narrow) @ narrow.T
+        if self.strength < 1:
+            old = rows.vectors[asked]
+            moved[asked] = _at_length(old + self.strength * (moved[asked] - old), length)
         return Moved(moved, tuple(trace), "max steps")
 
     def solve_towards(self, moments: CellMoments, goals: Sequence[ClassMoments]) -> tuple[Eraser, tuple[Step, ...]]:
@@ -189,6 +198,11 @@ class Calibrated:
                 eraser = eraser.compose(self._towards(now, attribute, goal, ridge))
                 now = moments.mapped(eraser.matrices, eraser.offsets)
         return eraser, tuple(trace)
+
+    def part_of(self, eraser: Eraser) -> Eraser:
+        """The maps that go ``strength`` of the way."""
+        stay = (1 - self.strength) * np.eye(eraser.dim)
+        return replace(eraser, matrices=stay + self.strength * eraser.matrices, offsets=self.strength * eraser.offsets)
 
     def _goals(
         self, vectors: Matrix, moments: CellMoments, drawn: NDArray[np.int32], taught: Taught

@@ -82,7 +82,7 @@ def solve_calibrated(method: Calibrated, moments: CellMoments, key: bytes) -> So
         for own, drawn, some in zip(moments.marginals(), null, silent, strict=True)
     )
     eraser, trace = replace(method, slices=0).solve_towards(moments, goals)
-    return Solution(eraser, trace)
+    return Solution(method.part_of(eraser), trace)
 
 
 def _wishart(degrees: int, d: int, generator: np.random.Generator) -> Matrix:
