@@ -49,9 +49,11 @@ def null_goals(
     present = np.flatnonzero(own.count).tolist()
     d = own.mean.shape[1]
     values, directions = np.linalg.eigh(own.within)
-    values = np.maximum(values[::-1], 1e-9 * max(float(values[-1]), 1e-300))
-    directions = directions[:, ::-1]
-    whiten, colour = directions / np.sqrt(values), (directions * np.sqrt(values)).T
+    values, directions = values[::-1], directions[:, ::-1]
+    # Where no class varies, as with fewer users than dimensions, there is no scale to measure by: all is from the draw.
+    varies = values > 1e-9 * max(float(values[0]), 1e-300)
+    roots = np.sqrt(np.where(varies, values, 1.0))
+    whiten, colour = np.where(varies, directions / roots, 0.0), (directions * roots).T
     total = int(own.count.sum())
     # Sampling without replacement: a class of all users does not deviate.
     precision = own.count * total / np.maximum(total - own.count, 1)
@@ -72,12 +74,12 @@ def null_goals(
     own_shapes, drawn_shapes = (whiten.T @ (m.covariance - m.within[None]) @ whiten for m in (own, drawn))
     covariance = np.zeros_like(own.covariance)
     for k, shape in goal(own_shapes, drawn_shapes, most, noise).items():
-        covariance[k] = drawn.within + colour.T @ shape @ colour
+        covariance[k] = drawn.covariance[k] + colour.T @ (shape - drawn_shapes[k]) @ colour
     mean = drawn.mean.copy()
     if taught is not None:
         own_places, drawn_places = ((m.mean - m.global_mean) @ whiten for m in (own, drawn))
         for k, place in goal(own_places, drawn_places, most, 1.0).items():
-            mean[k] = drawn.global_mean + place @ colour
+            mean[k] += (place - drawn_places[k]) @ colour
     return ClassMoments(own.count, mean, _nearest_psd(covariance))
 
 
