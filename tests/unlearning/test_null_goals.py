@@ -70,3 +70,12 @@ def test_empty_classes_and_classes_of_one_user_are_borne(drawn_and_leaking):
     assert np.isfinite(goal.covariance).all()
     assert np.linalg.eigvalsh(goal.covariance[[0, 1, 2, 4]]).min() > -1e-10
     assert not goal.covariance[3].any()
+
+
+def test_classes_of_one_user_each_have_goals_too():
+    x = np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 5.0]])
+    own, drawn = class_moments(x, np.array([0, 1, 2])), class_moments(x, np.array([1, 2, 0]))
+    goal = null_goals(own, drawn, own_per_dimension=12.0, noise=1.0, taught=1.0)
+    assert np.isfinite(goal.mean).all()
+    assert np.isfinite(goal.covariance).all()
+    assert np.abs(goal.mean).max() < 100

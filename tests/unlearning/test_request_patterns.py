@@ -78,8 +78,19 @@ def test_who_is_silent_is_told_attribute_by_attribute():
     """Users 0 and 1 asked for both, or for gender; 2 for age, no gender known; 3 for nothing, no age known."""
     people = UserAttributes.from_values(range(4), gender=["F", "M", None, "F"], age=["a", "b", "a", None])
     cells = people.mark({"gender": [0, 1], "age": [0, 2]}).cells()
-    assert cells.silent.tolist() == [[False, False], [False, True], [False, False], [True, True]]
+    assert cells.silent.tolist() == [[False, False], [False, True], [False, False], [True, False]]
     assert Cells(cells.key, cells.of_user).silent[2].tolist() == [True, False]  # not told whose class is known
+
+
+def test_users_whose_class_nobody_knows_change_nothing_for_those_who_asked():
+    """Nobody can learn from them, so the others move as if they were not in the table."""
+    table, _, labels = world(users=600)
+    names = {"gender": [None if row < 5 else int(label) for row, label in enumerate(labels)]}
+    some_unknown = UserAttributes.from_values(range(600), **names)
+    alone = UserAttributes.from_values(range(5, 600), gender=labels[5:].tolist())
+    smaller = EmbeddingTable(Ids(np.arange(5, 600)), table.vectors[5:])
+    one, two = run(Calibrated(), table, some_unknown, key=KEY), run(Calibrated(), smaller, alone, key=KEY)
+    np.testing.assert_allclose(one.table.vectors[5:], two.table.vectors, atol=1e-9)
 
 
 def test_few_who_ask_move_less_than_by_their_own_moments_alone():

@@ -34,11 +34,9 @@ class Cells:
 
     @property
     def silent(self) -> NDArray[np.bool_]:
-        """(n, A) users who did not ask for an attribute and go on showing it, so that attackers may learn from them.
+        """(n, A) users who did not ask for an attribute and whose class is known: attackers may learn from them.
 
-        Whose class is not known counts only where they stay altogether, or where it is not told whose is.
+        Where nothing is known beyond what is marked, whoever is not marked counts.
         """
         unmarked = np.asarray(self.codes == NOT_MARKED)
-        if self.known is None:
-            return unmarked
-        return np.asarray(unmarked & ((self.known != NOT_MARKED) | ~self.moves[:, None]))
+        return unmarked if self.known is None else np.asarray(unmarked & (self.known != NOT_MARKED))

@@ -95,6 +95,11 @@ class Groups:
         return cells
 
     @property
+    def silent(self) -> list[bool]:
+        """For each attribute, whether there are users who did not ask for it and whose class is known."""
+        return [bool(self.counts[they].any()) for they in ((self.codes != NOT_MARKED) & ~self.marks).T]
+
+    @property
     def moving(self) -> int:
         """Users who asked for something."""
         return int(self.counts[(self.marked_codes != NOT_MARKED).any(axis=1)].sum())

@@ -1,6 +1,6 @@
 """What becomes of the users of a streamed table, and how it is solved where it is one map a cell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -48,6 +48,7 @@ def solve_maps(
     *,
     scaling: Scaling,
     key: bytes | None,
+    silent: Sequence[bool],
     fingerprint: str,
 ) -> Outcome:
     """One map a cell, computed once.
@@ -59,13 +60,14 @@ def solve_maps(
         constant: (d_free,) columns that are the same for everybody who moves.
         scaling: whether vectors are brought to one length first.
         key: secret key of the null draw; None takes that of the work folder.
+        silent: for each attribute, whether users of known class did not ask for it.
         fingerprint: of the table as given.
     """
     moments, common = scaled(measured, scaling)
 
     def solve() -> tuple[Eraser, dict[str, Any]]:
         secret = stages.space.secret_key() if key is None else key
-        solution = _solve(method, moments, secret)
+        solution = _solve(method, moments, secret, silent)
         eraser = _finished(solution.eraser, moments, constant, stages.parts[0])
         provenance = {"method": method.name, "settings": repr(method), "input": fingerprint}
         eraser = replace(eraser, scaling=scaling, common_length=common, provenance=provenance)
@@ -86,10 +88,12 @@ def scaled(measured: Measured, scaling: Scaling) -> tuple[CellMoments, float]:
     return replace(unit, mean=common * unit.mean, scatter=common**2 * unit.scatter), common
 
 
-def _solve(method: MomentMethod | Calibrated, moments: CellMoments, key: bytes) -> Solution:
+def _solve(method: MomentMethod | Calibrated, moments: CellMoments, key: bytes, silent: Sequence[bool]) -> Solution:
     # On one thread, so that a run that is taken up again gives the same bits.
     with threadpool_limits(limits=1, user_api="blas"):
-        return solve_calibrated(method, moments, key) if isinstance(method, Calibrated) else method.solve(moments)
+        if isinstance(method, Calibrated):
+            return solve_calibrated(method, moments, key, silent)
+        return method.solve(moments)
 
 
 def _finished(eraser: Eraser, moments: CellMoments, constant: NDArray[np.bool_], part: Part) -> Eraser:

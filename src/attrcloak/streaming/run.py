@@ -189,7 +189,10 @@ def unlearn_files(
             )  # fmt: skip
         else:
             fingerprint = _fingerprint(space, parts)
-            outcome = solve_maps(stages, method, measured, constant, scaling=scaling, key=key, fingerprint=fingerprint)
+            outcome = solve_maps(
+                stages, method, measured, constant,
+                scaling=scaling, key=key, silent=groups.silent, fingerprint=fingerprint,
+            )  # fmt: skip
         written, vectors = stages.move(groups, sampled, outcome.change_of)
         found = leaks(measured.moments, moments, outcome.after, seed)
         report = verdict = None

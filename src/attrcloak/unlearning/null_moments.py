@@ -1,5 +1,6 @@
 """The moments that classes would have under random labels, drawn from moments alone: for tables nobody can hold."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -56,21 +57,25 @@ def null_marginals(moments: CellMoments, generator: np.random.Generator) -> tupl
     return tuple(map(_normalised, own, drawn))
 
 
-def solve_calibrated(method: Calibrated, moments: CellMoments, key: bytes) -> Solution:
+def solve_calibrated(
+    method: Calibrated, moments: CellMoments, key: bytes, silent: Sequence[bool] | None = None
+) -> Solution:
     """The calibrated method in its affine form, its null drawn from moments; ``slices`` and ``exchange`` need rows.
 
     Args:
         method: its settings; ``slices`` and ``exchange`` are not looked at.
         moments: of the table.
         key: secret key of the draw.
+        silent: for each attribute, whether users did not ask for it whose class is known. Moments do not tell them from
+            users of unknown class; by default all who did not ask count.
 
     Raises:
         NotSupported: some users did not ask and the method is to learn from them: these moments do not tell the classes
             of users who did not ask.
     """
-    # Moments do not tell who did not ask from whose class is not known, so both count as the former.
-    asked_for = moments.key.combinations != NOT_MARKED
-    silent = (moments.count[:, None] * ~asked_for).any(axis=0).tolist()
+    if silent is None:
+        asked_for = moments.key.combinations != NOT_MARKED
+        silent = (moments.count[:, None] * ~asked_for).any(axis=0).tolist()
     if any(silent) and method.learned_from == "everybody":
         raise NotSupported(
             "a table in files is measured by what users asked for, so the classes of those who did not are not seen; "
