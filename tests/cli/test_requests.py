@@ -174,3 +174,21 @@ def test_a_label_free_eraser_moves_users_nobody_knows(world, run):
     assert (
         run("apply", "more.npz", "--eraser", "e.st", "--everybody", "--requests", "people.csv", "-o", "x.npz").code == 2
     )
+
+
+def test_earlier_requests_are_refused_where_nothing_is_learnt_from_others(world, run):
+    asks("first.csv", range(60))
+    words = (
+        "unlearn",
+        "users.npz",
+        *PEOPLE,
+        "--requests",
+        asks("second.csv", range(60, 120)),
+        "--earlier",
+        "first.csv",
+    )
+    refused = run(*words, "--no-audit", "-o", "two.npz")
+    assert refused.code == 1
+    assert "learned_from=everybody" in refused.err
+    assert not Path("two.npz").exists()
+    assert run(*words, "--set", "learned_from=everybody", "--no-audit", "-o", "two.npz").code == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attrcloak.data import EmbeddingTable, Ids, UserAttributes
-from attrcloak.errors import InvalidSettings, NotSupported
+from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
 from attrcloak.moments import CellKey, cell_moments
 from attrcloak.unlearning import Calibrated, run
 from attrcloak.unlearning.null_draw import null_labels
@@ -240,3 +240,11 @@ def test_part_of_the_way_ends_at_the_one_length_too():
     moved = run(Calibrated(exchange=0.0, strength=0.5), table, people, key=KEY).table.vectors
     lengths = np.linalg.norm(moved, axis=1)
     np.testing.assert_allclose(lengths, lengths[0], rtol=1e-9)
+
+
+def test_fewer_users_than_dimensions_are_a_clear_error_where_maps_cannot_be_solved():
+    rng = np.random.default_rng(0)
+    table = EmbeddingTable(Ids.range(30), rng.normal(size=(30, 40)))
+    people = UserAttributes.from_values(range(30), g=rng.integers(0, 2, 30).tolist(), a=rng.integers(0, 3, 30).tolist())
+    with pytest.raises(InvalidInput, match="in 40 dimensions"):
+        run(Calibrated(slices=0), table, people, key=b"x" * 32)

@@ -98,6 +98,11 @@ def unlearn(
             "--cover goes with --undo-file, not with --eraser: an eraser needs the list of who was moved, and who is "
             "in the cover set is written nowhere"
         )
+    if earlier is not None and getattr(chosen, "learned_from", "asked") == "asked":
+        raise InvalidSettings(
+            "--earlier names users whom nothing is learnt from, but this run learns from those who ask alone: add "
+            "--set learned_from=everybody (calibrated, calibrated-dd), or leave it out"
+        )
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
     if streaming.streams(vectors, output, engine, interactions):

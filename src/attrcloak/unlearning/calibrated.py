@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.errors import InvalidSettings
+from attrcloak.errors import InvalidInput, InvalidSettings
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser
@@ -194,7 +194,13 @@ class Calibrated:
         now, trace = moments, []
         for _ in range(self.sweeps):
             for attribute, goal in enumerate(goals):
-                trace.append(Step(objective(now, ridge), 0.0, 1.0))
+                try:
+                    trace.append(Step(objective(now, ridge), 0.0, 1.0))
+                except np.linalg.LinAlgError as error:
+                    raise InvalidInput(
+                        f"a class covariance in {moments.dim} dimensions has no inverse to rounding: it has too few users. "
+                        "Give a larger ridge, merge small classes, or use fewer dimensions"
+                    ) from error
                 eraser = eraser.compose(self._towards(now, attribute, goal, ridge))
                 now = moments.mapped(eraser.matrices, eraser.offsets)
         return eraser, tuple(trace)
