@@ -198,7 +198,7 @@ class Calibrated:
                     trace.append(Step(objective(now, ridge), 0.0, 1.0))
                 except np.linalg.LinAlgError as error:
                     raise InvalidInput(
-                        f"a class covariance in {moments.dim} dimensions has no inverse to rounding: it has too few users. "
+                        f"a class covariance in {moments.dim} dimensions has no inverse to rounding: too few users. "
                         "Give a larger ridge, merge small classes, or use fewer dimensions"
                     ) from error
                 eraser = eraser.compose(self._towards(now, attribute, goal, ridge))
