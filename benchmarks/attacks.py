@@ -36,7 +36,7 @@ from attrcloak.data.datasets import load
 from attrcloak.moments import CellKey, cell_moments
 from attrcloak.recommenders import train
 from attrcloak.unlearning import METHODS, run
-from attrcloak.unlearning.method import unit_length
+from attrcloak.unlearning.lengths import unit_length
 
 PROTOCOL = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=999, equations_known=())
 FOLDS = 3

@@ -40,11 +40,12 @@ def commands() -> str:
 
 
 def methods() -> str:
-    """Every method: what it does and its settings with their defaults."""
+    """Every method, then every protection while training: what it does and its settings with their defaults."""
+    from attrcloak.recommenders.protected import PROTECTED, protected_class
     from attrcloak.unlearning import METHODS
 
     parts = []
-    for name, method in METHODS.items():
+    for name, method in {**METHODS, **{name: protected_class(name) for name in PROTECTED}}.items():
         body = inspect.cleandoc(method.__doc__ or "").partition("\nAttributes:\n")[0]
         # A method that refines another explains its own settings only.
         meaning: dict[str, str] = {}

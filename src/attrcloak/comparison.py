@@ -24,7 +24,8 @@ from attrcloak.recommenders.protected import PROTECTED
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.release import Verdict, judge
 from attrcloak.unlearning import DEMONSTRATED, METHODS
-from attrcloak.unlearning.method import MomentMethod, RowMethod, UnlearningResult, run
+from attrcloak.unlearning.method import MomentMethod, RowMethod, UnlearningResult
+from attrcloak.unlearning.running import run
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -153,7 +154,7 @@ def compare(
         measured[name] = bench.measure(result, original, replace(protocol, seeds=1) if name in CONTROLS else protocol)
     say("comparing", len(chosen) + 1, len(chosen) + 1)
     return ComparisonReport(
-        dataset=_described(dataset, people),
+        dataset=dataset.describe(people.names),
         model={
             "name": recommender.name,
             "served": recommender.users.represents,
@@ -166,20 +167,6 @@ def compare(
         measured=measured,
         seconds=time.perf_counter() - began,
     )
-
-
-def _described(dataset: Dataset, people: UserAttributes) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "users": len(dataset.interactions.users),
-        "items": len(dataset.interactions.items),
-        "interactions": len(dataset.interactions),
-        "licence": dataset.licence,
-        "source": dataset.origin,
-        "classes": {
-            name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True)) for name in people.names
-        },
-    }
 
 
 def check_methods(names: Sequence[str]) -> tuple[str, ...]:

@@ -48,7 +48,10 @@ class MissingExtra(AttrCloakError):
     """An optional dependency is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"an optional dependency is missing for {feature}: pip install 'attrcloak[{extra}]'")
+        super().__init__(
+            f"an optional dependency is missing for {feature}: pip install 'attrcloak[{extra}]', or in a checkout "
+            f"pip install -c constraints.txt '.[{extra}]'"
+        )
 
 
 class NotSupported(AttrCloakError):

@@ -14,7 +14,8 @@ from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, NotSupported
 from attrcloak.release import apply_eraser
 from attrcloak.unlearning.calibrated import Calibrated
-from attrcloak.unlearning.method import MomentMethod, RowMethod, run
+from attrcloak.unlearning.method import MomentMethod, RowMethod
+from attrcloak.unlearning.running import run
 
 TYPES = [np.float64, np.float32]
 

@@ -74,6 +74,22 @@ def test_a_data_set_asked_for_by_name_must_be_there(run, tmp_path, monkeypatch):
     assert not Path("out").exists()
 
 
+def test_what_is_missing_is_said_before_the_others_are_trained_on(own, run):
+    done = run("compare", "mine.toml", "--dataset", "own,modcloth", "--data-dir", own.parent, "--out", "out")
+    assert done.code == 1
+    assert "df_modcloth" in done.err
+    assert not Path("out").exists()
+
+
+def test_both_protocols_can_be_asked_of_a_short_run(own, run):
+    words = ("reproduce", "table2", "--dataset", "own", "--data-dir", own, "--methods", "original", "--quick")
+    for protocol, left in (((), {"table2.json"}), (("--protocol", "both"), {"table2.json", "table2-sound.json"})):
+        done = run(*words, *protocol, "--out", "out")
+        assert done.code == 0, done.err
+        assert {path.name for path in Path("out").glob("*.json")} == left
+    assert "short run" in done.err
+
+
 @pytest.mark.data
 @pytest.mark.slow
 def test_a_table_on_real_data_puts_our_numbers_beside_the_published_ones(run, shared_data, tmp_path, monkeypatch):

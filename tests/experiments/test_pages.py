@@ -8,14 +8,21 @@ from xml.etree import ElementTree
 from attrcloak.experiments import frontier, rows_of
 from attrcloak.experiments.tables import Row
 from attrcloak.reporting import experiment_figures
-from attrcloak.reporting.experiment import frontier_table, number, terminal_tables, write_frontier, write_tables
+from attrcloak.reporting.experiment import (
+    frontier_table,
+    number,
+    replaced,
+    terminal_tables,
+    write_frontier,
+    write_tables,
+)
 
 BOTH = ("paper", "sound")
 
 
 def test_all_files_hold_the_same_rows(plan, measured, tmp_path):
     rows = {protocol: rows_of(plan, measured, protocol) for protocol in BOTH}
-    names = [path.name for path in write_tables(plan, "table4", measured, rows, tmp_path)]
+    names = [path.name for path in write_tables(plan, "table4", measured, rows, tmp_path, {})]
     assert names == [
         "table4.json",
         "table4-sound.json",
@@ -37,13 +44,15 @@ def test_all_files_hold_the_same_rows(plan, measured, tmp_path):
     assert {line["protocol"] for line in lines} == set(BOTH)
 
 
-def test_the_page_stands_alone_and_shows_every_block(plan, measured, tmp_path):
+def test_the_page_stands_alone_and_shows_every_block(plan, dataset, measured, tmp_path):
     rows = {protocol: rows_of(plan, measured, protocol) for protocol in BOTH}
-    write_tables(plan, "t", measured, rows, tmp_path)
+    write_tables(plan, "t", measured, rows, tmp_path, {"planted": dataset.describe()})
     page = (tmp_path / "t.html").read_text()
     assert not re.search(r"<script|src=|href=\"http", page)
     assert page.count("<svg") == 3  # a sweep for each protocol, and the single dimensions of one attribute
     assert "planted, als, logistic" in page
+    assert "240 users, 60 items" in page
+    assert "als (sound)" in page
     assert number(rows["paper"][0]) in page
     latex = (tmp_path / "t.tex").read_text()
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == len(terminal_tables(rows))
@@ -52,14 +61,27 @@ def test_the_page_stands_alone_and_shows_every_block(plan, measured, tmp_path):
 
 def test_the_frontier_page_names_every_method(plan, measured, tmp_path):
     curves = frontier(measured)
-    files = write_frontier(plan, "t", curves, tmp_path)
+    files = write_frontier(plan, "t", curves, tmp_path, measured, {})
     assert [path.name for path in files] == ["t-frontier.json", "t-frontier.html", "t-frontier-planted-als.svg"]
     assert files[2].read_text() in files[1].read_text()
     content = json.loads(files[0].read_text())
+    assert content["versions"]
+    assert content["data"]["planted"]["fingerprint"] == measured[0].cell.data
     assert [p["method"] for p in content["curves"][0]["points"]] == [p.method for p in curves[0].points]
     page = files[1].read_text()
     assert all(name in page for name in ("original", "leace", "noise", "blurme", "scale=2.0"))
     assert frontier_table(curves[0]).row_count == 5
+
+
+def test_what_an_earlier_run_had_and_this_one_has_not_is_said(plan, measured, tmp_path):
+    both = {protocol: rows_of(plan, measured, protocol) for protocol in BOTH}
+    assert replaced(both, "t", tmp_path) == []
+    write_tables(plan, "t", measured, both, tmp_path, {})
+    assert replaced(both, "t", tmp_path) == []
+    fewer = {"paper": [row for row in both["paper"] if row.method != "leace"]}
+    first, second = replaced(fewer, "t", tmp_path)
+    assert "t.json had leace on planted and is replaced" in first
+    assert "t-sound.json is of an earlier run" in second
 
 
 def test_a_number_carries_its_interval_and_the_published_one():

@@ -103,6 +103,9 @@ def test_bad_files_are_told_apart(tmp_path):
     (tmp_path / "strange.toml").write_text('titel = "x"\nseed = 3\n')
     with pytest.raises(InvalidInput, match=r"did you mean 'title'(?s:.*)'seeds'(?s:.*)title is missing"):
         read_plan(tmp_path / "strange.toml")
+    (tmp_path / "idle.toml").write_text('title = "x"\nmethods = ["original"]\n[grid.noise]\nscale = [1.0]\n')
+    with pytest.raises(InvalidInput, match=r"grid\.noise has values to try, and noise is not among"):
+        read_plan(tmp_path / "idle.toml")
     (tmp_path / "text.toml").write_text('title = "x"\nmethods = "original"\n')
     with pytest.raises(InvalidInput, match="methods is 'original', expected a list"):
         read_plan(tmp_path / "text.toml")
@@ -134,6 +137,10 @@ def test_every_file_in_experiments_is_a_plan():
         ({"quick": 1}, "quick is 1, expected a table"),
         ({"settings": "paper"}, "settings is 'paper', expected a table"),
         ({"quick": {"settings": {"paper": 3}}}, r"quick\.settings\.paper is 3"),
+        (
+            {"settings": {"both": {"als": {"factors": "many"}}}},
+            "als .paper.: a value .* wrong kind .factors = 'many'",
+        ),
         ({"quick": {"seed": 1}}, "did you mean 'seeds'"),
         ({"quick": {"methods": ["leece"]}}, "did you mean 'leace'"),
     ],

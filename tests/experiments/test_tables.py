@@ -39,6 +39,14 @@ def test_every_setting_has_its_rows_and_controls_stand_once(plan, measured):
     assert all(r.ci[0] <= r.value <= r.ci[1] for r in rows_of(plan, alone, "paper") if r.attacker)
 
 
+def test_controls_are_there_without_the_original(plan, measured):
+    narrowed = [m for m in measured if m.cell.method.name in ("noise", "leace")]
+    rows = rows_of(plan, narrowed, "paper")
+    controls = [r for r in rows if r.attacker in ("random", "majority", "proportional")]
+    assert sorted(r.attacker for r in controls) == ["majority", "proportional", "random"]
+    assert {r.method for r in controls} == {"leace"}
+
+
 def test_seconds_are_of_the_method_and_a_share_of_training(plan, measured):
     rows = {(r.method, r.setting, r.metric): r.value for r in rows_of(plan, measured, "paper") if not r.attacker}
     assert rows["leace", "", "share of training"] > 0
@@ -62,8 +70,8 @@ def test_blocks_have_methods_down_and_attributes_across(plan, measured):
     assert block.columns == ("group accuracy",)
 
 
-def test_the_json_says_protocol_and_seeds(plan, measured):
-    content = table_json(plan, rows_of(plan, measured, "paper"), "paper", measured)
+def test_the_json_says_protocol_and_seeds(plan, dataset, measured):
+    content = table_json(plan, rows_of(plan, measured, "paper"), "paper", measured, {"planted": dataset.describe()})
     assert (content["protocol"], content["seeds"]) == ("paper", 2)
     needed = {"dataset", "backbone", "method", "attacker", "attribute", "metric", "value", "ci", "published"}
     assert all(needed <= set(row) for row in content["rows"])
@@ -71,7 +79,9 @@ def test_the_json_says_protocol_and_seeds(plan, measured):
     assert settings["noise", "scale=2.0"] == {"scale": 2.0}
     assert settings["als", ""]["factors"] == 8
     assert settings["als", ""]["iterations"] != 5  # that is of the other protocol
-    assert content["data"] == {"planted": measured[0].cell.data}
+    described = content["data"]["planted"]
+    assert (described["fingerprint"], described["users"]) == (measured[0].cell.data, 240)
+    assert content["attackers"]["logistic"]["balanced"] is False  # as in the paper
     assert content["versions"]["numpy"] == np.__version__
 
 
@@ -112,6 +122,6 @@ def test_a_cell_that_diverged_is_said(plan, measured):
     broken = next(m for m in measured if m.cell.method.name == "leace" and m.cell.protocol == "paper")
     details = {**broken.details, "unlearning": {**broken.details["unlearning"], "stopped": "diverged", "steps": 4}}
     all_of_them = [replace(m, details=details) if m is broken else m for m in measured]
-    (note,) = table_json(plan, [], "paper", all_of_them)["notes"]
+    (note,) = table_json(plan, [], "paper", all_of_them, {})["notes"]
     assert note == f"planted, leace on als, paper, seed {broken.cell.seed}: diverged after 4 steps"
-    assert table_json(plan, [], "sound", all_of_them)["notes"] == []
+    assert table_json(plan, [], "sound", all_of_them, {})["notes"] == []

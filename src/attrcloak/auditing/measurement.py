@@ -110,7 +110,7 @@ def audit(
         MissingExtra: XGBoost is asked for and not installed.
     """
     started = time.perf_counter()
-    chosen = _attackers(attackers, protocol)
+    chosen = attackers_for(attackers, protocol)
     if knows not in get_args(Knows) or judged not in get_args(Judged):
         raise InvalidSettings(
             f"knows is {knows!r} and judged {judged!r}, expected one of {', '.join(get_args(Knows))} and one of "
@@ -167,7 +167,8 @@ def audit(
     )
 
 
-def _attackers(wanted: Sequence[str | Attacker] | None, protocol: Protocol) -> list[Attacker]:
+def attackers_for(wanted: Sequence[str | Attacker] | None, protocol: Protocol) -> list[Attacker]:
+    """The attackers of an audit under a protocol, those that are named with the settings it asks for."""
     if wanted is None:
         wanted = DEFAULT_ATTACKERS if protocol.balanced else PAPER_ATTACKERS
     if isinstance(wanted, str):

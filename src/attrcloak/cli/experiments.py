@@ -11,6 +11,7 @@ from attrcloak.cli.recommendations import DataDir
 from attrcloak.errors import AttrCloakError, DataNotFound, InvalidSettings
 
 if TYPE_CHECKING:
+    from attrcloak.data.datasets import Dataset
     from attrcloak.experiments import Measurement, Plan
 
 Datasets = Annotated[str | None, typer.Option("--dataset", help="Data sets, comma-separated; all of the plan.")]
@@ -32,7 +33,7 @@ def reproduce(
         Path("reproduced")
     ),
     dataset: Datasets = None,
-    protocol: Annotated[str, typer.Option(help="paper, sound or both.")] = "both",
+    protocol: Annotated[str | None, typer.Option(help="paper, sound or both; as the plan says by default.")] = None,
     methods: Methods = None,
     seeds: Seeds = None,
     quick: Quick = False,
@@ -46,16 +47,16 @@ def reproduce(
     """
     from attrcloak.experiments import plan_of_table
 
-    if protocol not in ("paper", "sound", "both"):
+    if protocol not in (None, "paper", "sound", "both"):
         raise InvalidSettings(f"--protocol is {protocol!r}, expected paper, sound or both")
     plan = plan_of_table(table)
     plan = (plan.quickened() if quick else plan).narrowed(
         datasets=files.names(dataset),
         methods=files.names(methods),
         seeds=seeds,
-        protocols=None if protocol == "both" else (protocol,),
+        protocols=None if protocol is None else ("paper", "sound") if protocol == "both" else (protocol,),
     )
-    _run(plan, table, out, data_dir, skip_missing=dataset is None, curves=False)
+    _run(plan, table, out, data_dir, skip_missing=dataset is None, curves=False, short=quick)
 
 
 def compare(
@@ -84,15 +85,18 @@ def compare(
     curves = "sound" in plan.protocols
     if curves and "original" not in plan.methods:
         raise InvalidSettings("the picture shows utility as a share of the original's; name original among the methods")
-    _run(plan, plan_file.stem, out, data_dir, skip_missing=dataset is None, curves=curves)
+    _run(plan, plan_file.stem, out, data_dir, skip_missing=dataset is None, curves=curves, short=quick)
 
 
-def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing: bool, curves: bool) -> None:
+def _run(
+    plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing: bool, curves: bool, short: bool
+) -> None:
     from attrcloak.data.datasets import load
     from attrcloak.experiments import frontier, rows_of, run
     from attrcloak.experiments.tables import diverged
     from attrcloak.reporting.experiment import (
         frontier_table,
+        replaced,
         terminal_tables,
         write_frontier,
         write_tables,
@@ -100,9 +104,11 @@ def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing
     from attrcloak.reporting.terminal import progress_bar, show
 
     files.refuse_a_file_as_folder(out)
-    measurements: list[Measurement] = []
+    found: list[Dataset] = []
     missing: list[AttrCloakError] = []
+    measurements: list[Measurement] = []
     with progress_bar() as progress:
+        # All are read before the first is trained on: what is missing is no news for the end of a night.
         for dataset in plan.datasets:
             try:
                 loaded = load(dataset, data_dir, progress)
@@ -114,22 +120,40 @@ def _run(plan: "Plan", name: str, out: Path, data_dir: Path | None, skip_missing
                 missing.append(error)
                 files.note(f"{dataset} is left out: {error}")
                 continue
-            files.note(f"{loaded.name} from {loaded.source}\n{loaded.licence}")
+            files.note(f"{loaded.name} from {loaded.source}: {_sizes(loaded)}\n{loaded.licence}")
+            found.append(loaded)
+        if not found:
+            raise DataNotFound(_all_missing(plan.datasets, missing))
+        for loaded in found:
             measurements += run(plan, loaded, out, progress)
-    if not measurements:
-        raise DataNotFound(_all_missing(plan.datasets, missing))
+    data = {loaded.name: loaded.describe() for loaded in found}
     rows = {protocol: rows_of(plan, measurements, protocol) for protocol in plan.protocols}
     for table in terminal_tables(rows):
         show(table)
     for line in diverged(measurements):
         files.note(f"{line}; its numbers are of the vectors that leaked least before")
-    written = write_tables(plan, name, measurements, rows, out)
+    for line in replaced(rows, name, out):
+        files.note(line)
+    written = write_tables(plan, name, measurements, rows, out, data)
     if curves:
-        found = frontier(measurements)
-        for curve in found:
+        drawn = frontier(measurements)
+        for curve in drawn:
             show(frontier_table(curve))
-        written += write_frontier(plan, name, found, out)
+        written += write_frontier(plan, name, drawn, out, measurements, data)
+    if short:
+        files.note(
+            "This was a short run, with fewer steps and seeds than the numbers in brackets; it need not be near them."
+        )
     files.note(f"{', '.join(str(path) for path in written)} written; measurements are kept in {out / 'cells'}")
+
+
+def _sizes(dataset: "Dataset") -> str:
+    text = (
+        f"{len(dataset.interactions.users):,} users, {len(dataset.interactions.items):,} items, "
+        f"{len(dataset.interactions):,} interactions"
+    )
+    absent = dataset.users_without_interactions
+    return text + (f"; {absent:,} more users are listed and have no interactions here" if absent else "")
 
 
 def _all_missing(datasets: Sequence[str], missing: Sequence[AttrCloakError]) -> str:

@@ -27,7 +27,7 @@ from attrcloak.recommenders.protected import PROTECTED, protected_class
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.unlearning import METHODS
 from attrcloak.unlearning.method import UnlearningResult
-from attrcloak.unlearning.method import run as run_method
+from attrcloak.unlearning.running import run as run_method
 
 
 def cells_of(plan: Plan, dataset: Dataset) -> Iterator[Cell]:

@@ -191,7 +191,8 @@ class Plan:
         for name, known in choices.items():
             problems += [f"{name}: {twice!r} stands more than once" for twice in _repeated(getattr(self, name))]
             problems += [not_among(f"{name}: no", entry, known) for entry in getattr(self, name) if entry not in known]
-        scopes = ("both", *PROTOCOLS, *(f"{p} on {d}" for p in PROTOCOLS for d in (*DATASETS, *self.datasets)))
+        datasets = dict.fromkeys((*DATASETS, *self.datasets))
+        scopes = ("both", *PROTOCOLS, *(f"{protocol} on {name}" for protocol in PROTOCOLS for name in datasets))
         problems += [not_among("settings for", scope, scopes) for scope in self.settings if scope not in scopes]
         metrics = (*UTILITY_METRICS, *ATTACK_METRICS["paper"], *ATTACK_METRICS["sound"])
         problems += [not_among("metrics: no", entry, metrics) for entry in self.metrics if entry not in metrics]
@@ -206,8 +207,11 @@ class Plan:
             for variant in self.variants_of((*self.backbones, *self.methods), protocol, dataset):
                 try:
                     variant.resolved()
-                except (InvalidSettings, TypeError) as error:
+                except InvalidSettings as error:
                     problems.append(f"{variant.name} ({protocol}): {error}")
+                except TypeError:
+                    given = ", ".join(f"{key} = {value!r}" for key, value in variant.settings.items())
+                    problems.append(f"{variant.name} ({protocol}): a value is of the wrong kind ({given})")
                 except MissingExtra:
                     continue  # said when it is trained; a plan can be read without it
         return list(dict.fromkeys(problems))
@@ -244,9 +248,18 @@ def read_plan(path: Path) -> Plan:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UnreadableFile(f"{path} cannot be read as TOML: {error}") from error
-    return _built(content, str(path))
+    plan = _built(content, str(path))
+    # Only here: options narrow the methods of a plan and leave its grid.
+    idle = [name for name in plan.grid if name not in (*plan.methods, *plan.backbones)]
+    if idle:
+        raise InvalidInput(
+            [f"{path}: grid.{name} has values to try, and {name} is not among the methods" for name in idle]
+        )
+    return plan
 
 
 def plan_of_table(name: str) -> Plan:

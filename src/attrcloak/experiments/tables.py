@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from attrcloak.attackers import RandomAttacker
+from attrcloak.auditing import PAPER, SOUND
+from attrcloak.auditing.measurement import attackers_for
 from attrcloak.evaluation import METRICS as UTILITY_METRICS
 from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.plan import ATTACK_METRICS, Plan
@@ -69,8 +71,12 @@ def rows_of(plan: Plan, measurements: Iterable[Measurement], protocol: str) -> l
             setting = ", ".join(label for label in (cell.backbone.label, cell.method.label) if label)
             groups.setdefault((cell.dataset, cell.backbone.name, cell.method.name, setting), []).append(measurement)
     rows = []
+    with_controls: set[tuple[str, str]] = set()
     for (dataset, backbone, method, setting), found in groups.items():
-        for attacker, attribute, metric, values, single in _numbers(plan, found, protocol):
+        # Controls never look at a vector, so the first method has those of all.
+        controls = (dataset, backbone) not in with_controls
+        with_controls.add((dataset, backbone))
+        for attacker, attribute, metric, values, single in _numbers(plan, found, protocol, controls):
             rows.append(
                 Row(
                     dataset=dataset,
@@ -102,10 +108,10 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 _Number = tuple[str, str, str, Sequence[float], tuple[float, float] | None]
 
 
-def _numbers(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterator[_Number]:
+def _numbers(plan: Plan, found: Sequence[Measurement], protocol: str, controls: bool) -> Iterator[_Number]:
     """(attacker, attribute, metric, value of every seed, interval of a single seed)."""
     if "attacks" in plan.measures:
-        yield from _attacks(plan, found, protocol)
+        yield from _attacks(plan, found, protocol, controls)
     if "utility" in plan.measures:
         for metric in [m for m in UTILITY_METRICS if not plan.metrics or m in plan.metrics]:
             low, high = found[0].utility["ci"][metric]
@@ -119,13 +125,13 @@ def _numbers(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterato
         yield from _shapes(found)
 
 
-def _attacks(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterator[_Number]:
+def _attacks(plan: Plan, found: Sequence[Measurement], protocol: str, controls: bool) -> Iterator[_Number]:
     asked = [m for m in ATTACK_METRICS[protocol] if m in plan.metrics]
     # A plan that names "accuracy" for the paper's protocol still wants the attacks of the sound one.
     metrics = asked or ATTACK_METRICS[protocol]
     entries = [{(e["attacker"], e["attribute"], e["known"]): e for e in m.attacks} for m in found]
     for attacker, attribute, known in entries[0]:
-        if attacker == RandomAttacker.name and found[0].cell.method.name != "original":
+        if attacker == RandomAttacker.name and not controls:
             continue
         of_seeds = [entry[attacker, attribute, known] for entry in entries if (attacker, attribute, known) in entry]
         # The equations are solved for several shares of known labels; every other attacker knows one.
@@ -138,7 +144,7 @@ def _attacks(plan: Plan, found: Sequence[Measurement], protocol: str) -> Iterato
             elif metric == "balanced_accuracy":
                 single = (of_seeds[0]["ci"][0], of_seeds[0]["ci"][1])
             yield name, attribute, metric, [e[metric] for e in of_seeds], single
-    if found[0].cell.method.name == "original" and protocol == "paper":
+    if controls and protocol == "paper":
         yield from _controls(found)
 
 
@@ -216,15 +222,23 @@ def _column(row: Row) -> str:
     return " ".join(part for part in (row.attribute, row.metric.replace("_", " ")) if part)
 
 
-def table_json(plan: Plan, rows: Sequence[Row], protocol: str, measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """The content of a table's JSON file: the rows, and what they were measured with."""
+def table_json(
+    plan: Plan,
+    rows: Sequence[Row],
+    protocol: str,
+    measurements: Sequence[Measurement],
+    data: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The content of a table's JSON file: the rows, and what they were measured with.
+
+    Args:
+        plan: what was run.
+        rows: of the protocol.
+        protocol: "paper" or "sound".
+        measurements: all cells.
+        data: what each data set says of itself, by name (``Dataset.describe``).
+    """
     of_protocol = [m for m in measurements if m.cell.protocol == protocol]
-    variants = {
-        (variant.name, variant.label, m.cell.dataset): variant.resolved()
-        for m in of_protocol
-        for variant in (m.cell.backbone, m.cell.method)
-        if variant.name != "original"
-    }
     return {
         "schema": SCHEMA,
         "title": plan.title,
@@ -233,13 +247,31 @@ def table_json(plan: Plan, rows: Sequence[Row], protocol: str, measurements: Seq
         "seeds": plan.seeds,
         "interval": "Student's t over seeds; over users with one seed",
         "rows": [row.to_json() for row in rows],
+        "notes": diverged(of_protocol),
+        **measured_with(of_protocol, data),
+    }
+
+
+def measured_with(measurements: Sequence[Measurement], data: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings, attackers, data and versions of the cells of one protocol, as plain values for a file of results."""
+    variants = {
+        (variant.name, variant.label, m.cell.dataset): variant.resolved()
+        for m in measurements
+        for variant in (m.cell.backbone, m.cell.method)
+        if variant.name != "original"
+    }
+    return {
         "settings": [
             {"dataset": dataset, "name": name, "setting": label, "settings": settings}
             for (name, label, dataset), settings in variants.items()
         ],
-        "notes": diverged(of_protocol),
-        "data": {m.cell.dataset: m.cell.data for m in of_protocol},
-        "versions": versions_of(of_protocol),
+        "attackers": {
+            attacker.name: {"protocol": protocol, **asdict(attacker)}  # type: ignore[call-overload]
+            for protocol, names in dict.fromkeys((m.cell.protocol, m.cell.attackers) for m in measurements)
+            for attacker in attackers_for(names, PAPER if protocol == "paper" else SOUND)
+        },
+        "data": {m.cell.dataset: {"fingerprint": m.cell.data, **data.get(m.cell.dataset, {})} for m in measurements},
+        "versions": versions_of(measurements),
     }
 
 

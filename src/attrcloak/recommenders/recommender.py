@@ -98,7 +98,9 @@ class Recommender:
                     raise UnreadableFile(f"{path} is not a recommender ({SCHEMA}); its schema is {found!r}")
                 users, items = file.get_tensor("users"), file.get_tensor("items")
         except (OSError, SafetensorError, ValueError) as error:
-            raise UnreadableFile(f"{path} cannot be read as a recommender: {error}") from error
+            raise UnreadableFile(
+                f"{path} cannot be read as a recommender: {error}; delete it to train again"
+            ) from error
         table = EmbeddingTable(
             ids,
             users,

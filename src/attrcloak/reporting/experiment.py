@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from attrcloak.experiments.frontier import SCHEMA as FRONTIER_SCHEMA
 from attrcloak.experiments.frontier import Curve
 from attrcloak.experiments.measurement import Measurement
 from attrcloak.experiments.plan import Plan
-from attrcloak.experiments.tables import Row, blocks, diverged, table_json, versions_of
+from attrcloak.experiments.tables import Row, blocks, diverged, measured_with, table_json, versions_of
 from attrcloak.json_text import write_json
 from attrcloak.reporting import experiment_figures, figures
 from attrcloak.reporting.html import template
@@ -30,7 +31,12 @@ PROTOCOL_MEANS = {
 
 
 def write_tables(
-    plan: Plan, name: str, measurements: Sequence[Measurement], rows: Mapping[str, Sequence[Row]], folder: Path
+    plan: Plan,
+    name: str,
+    measurements: Sequence[Measurement],
+    rows: Mapping[str, Sequence[Row]],
+    folder: Path,
+    data: Mapping[str, Mapping[str, Any]],
 ) -> list[Path]:
     """Write NAME.json (protocol paper), NAME-sound.json, NAME.csv, NAME.tex and NAME.html with both, and its figures.
 
@@ -40,6 +46,7 @@ def write_tables(
         measurements: all cells, for the histograms, settings and versions.
         rows: by protocol, in the plan's order.
         folder: made when it is not there.
+        data: what each data set says of itself, by name (``Dataset.describe``).
 
     Returns:
         The files written.
@@ -48,24 +55,41 @@ def write_tables(
     written = []
     for protocol, of_protocol in rows.items():
         path = folder / (f"{name}.json" if protocol == "paper" else f"{name}-{protocol}.json")
-        write_json(table_json(plan, of_protocol, protocol, measurements), path)
+        write_json(table_json(plan, of_protocol, protocol, measurements, data), path)
         written.append(path)
     drawn = _Figures.of(plan, measurements, rows)
     texts = {
         f"{name}.csv": _csv(rows),
         f"{name}.tex": _latex(plan, rows),
-        f"{name}.html": _page(plan, name, measurements, rows, drawn),
+        f"{name}.html": _page(plan, name, measurements, rows, drawn, data),
         **{f"{name}-{figure}.svg": text for figure, text in drawn.by_name().items()},
     }
     return written + [_write(folder / file, text) for file, text in texts.items()]
 
 
-def write_frontier(plan: Plan, name: str, curves: Sequence[Curve], folder: Path) -> list[Path]:
-    """Write NAME-frontier.json and NAME-frontier.html, and a figure for each data set and recommender."""
+def write_frontier(
+    plan: Plan,
+    name: str,
+    curves: Sequence[Curve],
+    folder: Path,
+    measurements: Sequence[Measurement],
+    data: Mapping[str, Mapping[str, Any]],
+) -> list[Path]:
+    """Write NAME-frontier.json and NAME-frontier.html, and a figure for each data set and recommender.
+
+    Args:
+        plan: what was run.
+        name: of the files.
+        curves: what ``frontier`` made of the measurements.
+        folder: made when it is not there.
+        measurements: all cells, for settings and versions.
+        data: what each data set says of itself, by name (``Dataset.describe``).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-frontier.json"
     content = {"schema": FRONTIER_SCHEMA, "title": plan.title, "seeds": plan.seeds}
-    write_json({**content, "curves": [curve.to_json() for curve in curves]}, path)
+    shown = measured_with([m for m in measurements if m.cell.protocol == "sound"], data)
+    write_json({**content, "curves": [curve.to_json() for curve in curves], **shown}, path)
     pictures = [experiment_figures.frontier_figure(curve) for curve in curves]
     page = template("frontier.html").render(plan=plan, curves=curves, pictures=pictures)
     files = [path, _write(folder / f"{name}-frontier.html", page)]
@@ -138,7 +162,7 @@ def _csv(rows: Mapping[str, Sequence[Row]]) -> str:
 
 def _latex(plan: Plan, rows: Mapping[str, Sequence[Row]]) -> str:
     """One tabular a block, for the booktabs package."""
-    parts = [f"% {plan.title}; {plan.seeds} seeds; published numbers in brackets"]
+    parts = [f"% {plan.title}; {plan.seeds} seed{'s' * (plan.seeds != 1)}; published numbers in brackets"]
     for protocol, of_protocol in rows.items():
         for block in blocks(of_protocol):
             head = " & ".join(["method", *map(_escaped, block.columns)])
@@ -197,6 +221,7 @@ def _page(
     measurements: Sequence[Measurement],
     rows: Mapping[str, Sequence[Row]],
     drawn: _Figures,
+    data: Mapping[str, Mapping[str, Any]],
 ) -> str:
     return template("experiment.html").render(
         plan=plan,
@@ -209,7 +234,47 @@ def _page(
         shapes=drawn.shapes,
         notes=diverged(measurements),
         versions=versions_of(measurements),
+        data=[
+            described for described in data.values() if any(m.cell.dataset == described["name"] for m in measurements)
+        ],
+        scopes=_scopes(measurements),
     )
+
+
+def _scopes(measurements: Sequence[Measurement]) -> set[str]:
+    """Where settings of a plan hold, as far as something was run there."""
+    found = {"both"}
+    for cell in (measurement.cell for measurement in measurements):
+        found |= {cell.protocol, f"{cell.protocol} on {cell.dataset}"}
+    return found
+
+
+def replaced(rows: Mapping[str, Sequence[Row]], name: str, folder: Path) -> list[str]:
+    """What files of an earlier run in the folder have that these rows do not, one line a file.
+
+    Args:
+        rows: by protocol, about to be written.
+        name: of the files.
+        folder: where they go.
+    """
+    lost = []
+    for path in (folder / f"{name}.json", folder / f"{name}-sound.json"):
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            protocol, had = earlier["protocol"], {(row["dataset"], row["method"]) for row in earlier["rows"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if protocol not in rows:
+            lost.append(f"{path} is of an earlier run and stays; {name}.csv and the page are without it now")
+            continue
+        gone = sorted(had - {(row.dataset, row.method) for row in rows[protocol]})
+        if gone:
+            named = ", ".join(f"{method} on {dataset}" for dataset, method in gone[:5])
+            more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
+            lost.append(
+                f"{path} had {named}{more} and is replaced; their measurements are kept, so name them all for one table"
+            )
+    return lost
 
 
 def _shapes(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:

@@ -60,8 +60,8 @@ def sweep_figure(rows: Sequence[Row]) -> str | None:
     for axis, panel in zip(axes, panels, strict=False):
         _draw_sweep(axis, [row for row in rows if _panel(row) == panel], methods)
         dataset, attacker, attribute, metric = panel
-        title(axis, " ".join(part for part in (attribute, metric.replace("_", " ")) if part))
-        axis.set_xlabel(", ".join(part for part in (dataset, attacker, *names) if part), fontsize=7)
+        title(axis, " ".join(part for part in (attacker, attribute, metric.replace("_", " ")) if part))
+        axis.set_xlabel(", ".join((dataset, *names)), fontsize=7)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     legend_below(figure, 4, *axes[0].get_legend_handles_labels())

@@ -17,8 +17,9 @@ from attrcloak.streaming.passes import Measured, Task, by_maps
 from attrcloak.streaming.stages import Stages
 from attrcloak.streaming.statistics import common_scale, relative_move
 from attrcloak.unlearning.calibrated import Calibrated
-from attrcloak.unlearning.method import MomentMethod, Solution, key_commitment
+from attrcloak.unlearning.method import MomentMethod, Solution
 from attrcloak.unlearning.null_moments import solve_calibrated
+from attrcloak.unlearning.running import key_commitment
 
 
 @dataclass(frozen=True, eq=False)

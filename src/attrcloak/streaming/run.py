@@ -28,14 +28,9 @@ from attrcloak.streaming.workspace import SCHEMA, Workspace, has_room, remove_fo
 from attrcloak.unlearning import METHODS
 from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
 from attrcloak.unlearning.calibrated import Calibrated
-from attrcloak.unlearning.method import (
-    Length,
-    MomentMethod,
-    RowMethod,
-    frozen_length,
-    key_commitment,
-    nothing_to_unlearn,
-)
+from attrcloak.unlearning.lengths import frozen_length
+from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
+from attrcloak.unlearning.running import key_commitment, nothing_to_unlearn
 
 _JOIN_BYTES_PER_USER = 60
 

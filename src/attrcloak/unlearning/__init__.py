@@ -10,9 +10,10 @@ from attrcloak.unlearning.calibrated_dd import CalibratedDD
 from attrcloak.unlearning.coding_rate import PAU
 from attrcloak.unlearning.concept_erasure import LEACE, Barycentre, MeanRemoval
 from attrcloak.unlearning.label_free import LabelFree
-from attrcloak.unlearning.method import MomentMethod, RowMethod, Rows, Solution, UnlearningResult, run
+from attrcloak.unlearning.method import MomentMethod, RowMethod, Rows, Solution, UnlearningResult
 from attrcloak.unlearning.noise import GaussianNoise
 from attrcloak.unlearning.pot_au import D2DR, U2UR
+from attrcloak.unlearning.running import run
 
 METHODS: dict[str, type[MomentMethod] | type[RowMethod]] = {
     "attrcloak-df": AttrCloakDF,

@@ -50,6 +50,23 @@ def test_a_folder_that_is_named_is_the_only_one_looked_in(tmp_path):
     assert "cache" not in str(caught.value)
 
 
+def test_a_folder_of_another_set_and_a_file_are_told_apart(tmp_path):
+    (tmp_path / "ratings.dat").touch()
+    (tmp_path / "users.dat").touch()
+    with pytest.raises(DataNotFound, match=r"u\.data and u\.user; .*; it looks like ml-1m"):
+        load("ml-100k", tmp_path)
+    with pytest.raises(DataNotFound, match="this is a file; name the folder it is in"):
+        load("ml-100k", tmp_path / "users.dat")
+
+
+def test_users_without_interactions_are_counted(tmp_path):
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n1\t5\t3\n1\t6\t0\n")
+    (tmp_path / "x.user").write_text("user_id:token\tgender:token\n1\tF\n2\tM\n3\tM\n")
+    described = load("mine", tmp_path).describe()
+    assert (described["users"], described["users_without_interactions"]) == (1, 2)
+    assert described["classes"] == {"gender": {"F": 1, "M": 0}}
+
+
 def test_near_miss_of_a_name():
     with pytest.raises(InvalidSettings, match="did you mean 'ml-100k'"):
         load("ml100k")

@@ -85,7 +85,7 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
     known = _SETS.get(name)
     if known is None and data_dir is None:
         unknown = not_among("no data set", name, NAMES)
-        raise InvalidSettings(f"{unknown}; a set of your own needs its folder as data_dir")
+        raise InvalidSettings(f"{unknown}; a set of your own needs its folder as data_dir (--data-dir)")
     tried: list[str] = []
     roots = [] if data_dir is None else [Path(data_dir)]
     inside = (name, known.folder, f"official/{known.folder}") if known else (name,)
@@ -96,7 +96,7 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
         if found is not None:
             licence = known.licence if known else "Your own data: its owner's terms hold."
             return Dataset(name, *found, licence=licence, source=str(folder))
-        tried.append(f"{folder}: {'no files of a known layout' if folder.is_dir() else 'no such folder'}")
+        tried.append(f"{folder}: {_what_is_missing(folder, known)}")
     # Whoever names a folder means that one: other data from elsewhere would be a silent mistake.
     if known is not None and data_dir is None:
         sources: list[tuple[str, Callable[[], None]]] = [(known.url, lambda: _fetch(known, cached, progress))]
@@ -114,9 +114,24 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
     steps = "\n".join(f"  {number}. {text}" for number, text in enumerate(tried, 1))
     how = f"Fetch {known.url}, unpack it" if known else "Put interactions.parquet and users.parquet in a folder"
     raise DataNotFound(
-        f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder as data_dir"
-        + (", or leave it out to have the set fetched." if known and data_dir is not None else ".")
+        f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder as data_dir "
+        "(--data-dir)" + (", or leave it out to have the set fetched." if known and data_dir is not None else ".")
     )
+
+
+def _what_is_missing(folder: Path, known: _Known | None) -> str:
+    if not folder.exists():
+        return "no such folder"
+    if not folder.is_dir():
+        return "this is a file; name the folder it is in"
+    layouts = ["interactions.parquet and users.parquet", "a .inter and a .user file"]
+    looked_for = "; ".join(([" and ".join(known.files)] if known else []) + layouts)
+    others = [name for name, other in _SETS.items() if other is not known and _has_files_of(folder, other)]
+    return f"no files of a known layout ({looked_for})" + (f"; it looks like {' or '.join(others)}" if others else "")
+
+
+def _has_files_of(folder: Path, known: _Known) -> bool:
+    return all(any(folder.glob(pattern)) for pattern in known.files)
 
 
 def _fetch(known: _Known, folder: Path, progress: Progress | None) -> None:
@@ -135,7 +150,7 @@ def _fetch(known: _Known, folder: Path, progress: Progress | None) -> None:
 
 
 def _read_folder(name: str, folder: Path, known: _Known | None) -> _Parts | None:
-    if known is not None and all(any(folder.glob(pattern)) for pattern in known.files):
+    if known is not None and _has_files_of(folder, known):
         return known.read(folder)
     if (folder / "interactions.parquet").is_file() and (folder / "users.parquet").is_file():
         table, path = read_table(folder / "interactions.parquet"), str(folder / "interactions.parquet")

@@ -1,6 +1,7 @@
 """A data set in memory, and how columns of any source become one."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,32 @@ class Dataset:
         """The source in words that may be handed on: a folder of this machine is "a local folder"."""
         return "a local folder" if Path(self.source).exists() else self.source
 
+    @property
+    def users_without_interactions(self) -> int:
+        """Users who are listed with their attributes and have no interactions; no recommender has vectors of them."""
+        return len(self.people) - int(np.isin(self.people.ids.values, self.interactions.users.values).sum())
+
+    def describe(self, attributes: Sequence[str] | None = None) -> dict[str, Any]:
+        """Sizes, terms and source, and the users with interactions in each class, as plain values.
+
+        Args:
+            attributes: those whose classes are counted; all by default.
+        """
+        people = self.people.align(self.interactions.users)
+        return {
+            "name": self.name,
+            "users": len(self.interactions.users),
+            "items": len(self.interactions.items),
+            "interactions": len(self.interactions),
+            "users_without_interactions": self.users_without_interactions,
+            "licence": self.licence,
+            "source": self.origin,
+            "classes": {
+                name: dict(zip(people[name].classes, people[name].counts.tolist(), strict=True))
+                for name in (people.names if attributes is None else attributes)
+            },
+        }
+
     def fingerprint(self) -> str:
         """SHA-256 of who interacted with what and when, and of who belongs to which class."""
         digest = hashlib.sha256()
@@ -58,7 +85,8 @@ class Dataset:
         """
         if not self.people.names:
             wanted = (
-                "ModCloth's body shape is in df_modcloth.csv (column user_attr); give its folder as data_dir"
+                "ModCloth's body shape is in df_modcloth.csv (column user_attr); give its folder as data_dir "
+                "(--data-dir)"
                 if self.name == "modcloth"
                 else "give users.parquet a column for each attribute"
             )

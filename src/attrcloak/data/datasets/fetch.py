@@ -28,18 +28,20 @@ def download(url: str, digest: str | None, path: Path, progress: Progress | None
     Raises:
         OSError: it cannot be reached, or is not the file expected.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with urllib.request.urlopen(url, timeout=_SECONDS) as answer, replacing(path) as temporary:
+    with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
+        # Made only now: a folder that is left empty looks like data of an unknown layout the next time.
+        path.parent.mkdir(parents=True, exist_ok=True)
         total = int(answer.headers.get("Content-Length") or 0)
         done = 0
-        with temporary.open("wb") as file:
-            while block := answer.read(1 << 18):
-                file.write(block)
-                done += len(block)
-                if progress is not None:
-                    progress(f"fetching {path.name}", done, total)
-        if digest is not None:
-            check_digest(temporary, digest)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                while block := answer.read(1 << 18):
+                    file.write(block)
+                    done += len(block)
+                    if progress is not None:
+                        progress(f"fetching {path.name}", done, total)
+            if digest is not None:
+                check_digest(temporary, digest)
 
 
 def check_digest(path: Path, digest: str) -> None:

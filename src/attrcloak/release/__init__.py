@@ -1,0 +1,20 @@
+"""Unlearning as it is released: what it would do, what it did, whether it may go out, and its maps used again."""
+
+from attrcloak.release.checked import CHECK_ATTACKERS, Release, unlearn
+from attrcloak.release.kept_maps import apply_eraser, apply_to_everybody, undo
+from attrcloak.release.plan import Plan, plan
+from attrcloak.release.verdict import MARGIN, Verdict, judge
+
+__all__ = [
+    "CHECK_ATTACKERS",
+    "MARGIN",
+    "Plan",
+    "Release",
+    "Verdict",
+    "apply_eraser",
+    "apply_to_everybody",
+    "judge",
+    "plan",
+    "undo",
+    "unlearn",
+]

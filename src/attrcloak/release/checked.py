@@ -1,0 +1,111 @@
+"""Unlearning as it is released: run a method, audit the result on held-out users, and say whether it may go out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.errors import InvalidInput
+from attrcloak.progress import Progress
+from attrcloak.release.verdict import Verdict, either, judge
+from attrcloak.unlearning.method import MomentMethod, RecommendationLoss, RowMethod, UnlearningResult
+from attrcloak.unlearning.running import run
+
+CHECK_ATTACKERS = ("logistic", "mlp", "xgboost", "qda")
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """An unlearned table with the evidence for it.
+
+    Attributes:
+        result: the new table, and how it came about.
+        audit: of the new table on held-out users; None when the check was left out. Where not everybody asked, only
+            users who did are attacked; None, too, where they are too few to measure anything.
+        verdict: None when the check was left out.
+        audit_by_others: the same by attackers who know only users who did not ask; None where everybody did.
+    """
+
+    result: UnlearningResult
+    audit: AuditReport | None = None
+    verdict: Verdict | None = None
+    audit_by_others: AuditReport | None = None
+
+    @property
+    def table(self) -> EmbeddingTable:
+        """The new table."""
+        return self.result.table
+
+
+def unlearn(
+    table: EmbeddingTable,
+    people: UserAttributes,
+    method: MomentMethod | RowMethod,
+    *,
+    attributes: Sequence[str] | None = None,
+    key: bytes | None = None,
+    seed: int = 0,
+    recommendation: RecommendationLoss | None = None,
+    check: bool = True,
+    attackers: Sequence[str] = CHECK_ATTACKERS,
+    protocol: Protocol = SOUND,
+    progress: Progress | None = None,
+    device: str | None = None,
+) -> Release:
+    """Run a method on a table and, unless told otherwise, audit the result on users held out from the attackers.
+
+    Args:
+        table: the vectors; not changed.
+        people: attributes and marks, joined by id.
+        method: a method value, such as ``Calibrated()``.
+        attributes: which to unlearn; all by default.
+        key: secret key of the null draw; None draws a fresh one that is forgotten on return.
+        seed: of what is random but not secret, attackers included.
+        recommendation: the recommender's loss, for methods that use interactions.
+        check: audit the result and give a verdict.
+        attackers: names of the attackers of that audit.
+        protocol: of that audit.
+        progress: called with (stage, done, total).
+        device: where torch runs the two passes, such as "cuda"; None is NumPy. See ``attrcloak.unlearning.run``.
+
+    Returns:
+        The result, with audit and verdict. ``verdict.protected`` speaks of these attackers only, and where not
+        everybody asked of those who did: attackers who know a share of everybody, and attackers who know only users
+        who did not ask, whose vectors are as they were.
+    """
+    names = tuple(attributes) if attributes is not None else people.names
+    result = run(
+        method, table, people, attributes=names, key=key, seed=seed, recommendation=recommendation, progress=progress,
+        device=device,
+    )  # fmt: skip
+    if not check:
+        return Release(result)
+    measure = partial(
+        audit, result.table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    aligned = people.align(table.ids)
+    if all((aligned[name].known == aligned[name].marks).all() for name in names):
+        report = measure()
+        return Release(result, report, judge(report, names, method=result.method))
+    try:
+        report = measure(judged="requests")
+    except InvalidInput as error:
+        untested = Verdict(False, tuple(error.problems), FEW_REQUESTS)
+        return Release(result, None, untested)
+    verdict = judge(report, names, method=result.method)
+    try:
+        by_others = measure(judged="requests", knows="others")
+    except InvalidInput as error:
+        missing = tuple(f"attackers who know only users who did not ask: {problem}" for problem in error.problems)
+        return Release(result, report, replace(verdict, warnings=verdict.warnings + missing))
+    tested = [name for name in names if any(found.attribute == name for found in by_others.results)]
+    second = judge(by_others, tested, method=result.method)
+    return Release(result, report, either(verdict, second, result.method), by_others)
+
+
+FEW_REQUESTS = (
+    "too few users asked for an audit of them: wait for more requests, or move others along with a cover set (--cover)",
+)

@@ -1,0 +1,91 @@
+"""What unlearning would do to a table, before it does it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.unlearning.method import MomentMethod, RowMethod
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an unlearning run would do; nothing is done yet.
+
+    Attributes:
+        users: users of the table.
+        moving: users who asked for at least one attribute.
+        dimensions: free columns of the table.
+        cells: combinations of classes that occur.
+        lone_cells: cells with a single user; their maps give that user's vector away.
+        small_classes: per attribute the classes with fewer users than dimensions, and their counts.
+        memory_bytes: peak memory of moments, maps and both tables, roughly.
+        seconds: rough time of both passes and the solve on this machine, without the audit.
+    """
+
+    users: int
+    moving: int
+    dimensions: int
+    cells: int
+    lone_cells: int
+    small_classes: Mapping[str, Mapping[str, int]]
+    memory_bytes: int
+    seconds: float
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def plan(
+    table: EmbeddingTable,
+    people: UserAttributes,
+    method: MomentMethod | RowMethod,
+    *,
+    attributes: Sequence[str] | None = None,
+) -> Plan:
+    """What ``unlearn`` would do on this table, without doing it."""
+    people = people.align(table.ids)
+    cells = people.cells(attributes)
+    d = len(table.free_columns)
+    counts = np.bincount(cells.of_user, minlength=len(cells.key))[~cells.key.unmarked]
+    small: dict[str, dict[str, int]] = {}
+    warnings = []
+    for name in cells.key.attributes:
+        column = people[name]
+        marked = np.bincount(column.codes[column.marks], minlength=len(column.classes))
+        few = {label: int(n) for label, n in zip(column.classes, marked, strict=True) if 0 < n < d}
+        if few:
+            small[name] = few
+            warnings.append(f"{name}: {len(few)} classes have fewer users than the table has dimensions ({d})")
+        unknown = int((~column.known).sum())
+        if unknown:
+            warnings.append(f"{name}: {unknown} users have no known class; they do not move and are not audited")
+        if (marked > 0).sum() == 1:
+            warnings.append(f"{name}: only one class occurs, so there is nothing to tell apart")
+    steps = int(getattr(method, "steps", 1))
+    products = 4 * len(table) * d * d + 12 * steps * len(cells.key) * d**3
+    return Plan(
+        users=len(table),
+        moving=int(cells.moves.sum()),
+        dimensions=d,
+        cells=len(cells.key),
+        lone_cells=int((counts == 1).sum()),
+        small_classes=small,
+        memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * len(cells.key) * d * d),
+        seconds=products / _multiplications_per_second(d),
+        warnings=tuple(warnings),
+    )
+
+
+def _multiplications_per_second(d: int) -> float:
+    block = np.ones((4096, d))
+    began = time.perf_counter()
+    for _ in range(4):
+        block.T @ block
+    return 4 * block.size * d / max(time.perf_counter() - began, 1e-6)

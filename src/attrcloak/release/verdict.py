@@ -1,0 +1,174 @@
+"""What an audit lets one say of a table: protected or not, why, and what to try next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from attrcloak.auditing import AuditReport
+from attrcloak.auditing.questions import ASKED
+from attrcloak.auditing.report import EQUATIONS
+from attrcloak.unlearning.calibrated import Calibrated
+from attrcloak.unlearning.calibrated_dd import CalibratedDD
+
+MARGIN = 0.03
+"""How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the attackers of the audit are at chance, from both sides.
+
+    Attributes:
+        protected: every attacker on the vectors is, within the margin or within its interval.
+        reasons: one sentence for each that is not, and for each attribute that could not be tested.
+        next_steps: what to try.
+        warnings: what the audit could not look at, such as classes with too few users; it protects nobody in there.
+    """
+
+    protected: bool
+    reasons: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "protected": self.protected,
+            "reasons": list(self.reasons),
+            "next_steps": list(self.next_steps),
+            "warnings": list(self.warnings),
+        }
+
+
+def judge(
+    report: AuditReport, attributes: Sequence[str] | None = None, margin: float = MARGIN, method: str | None = None
+) -> Verdict:
+    """Protected unless an attacker is demonstrably away from chance.
+
+    An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
+    above or below, and its interval excludes chance, all intervals taken simultaneously at 95 %; or when relabelling
+    its answers (the adaptive attacker) brings it more than ``margin`` above chance and beyond what its interval's width
+    explains. The moment equations count above chance only. An attribute without any result counts against the table
+    too: what was not tested is not called protected. Classes that were left out are warned of, and so is a table that
+    shows who asked: that is no class of an attribute, and hiding it is not what was asked for.
+
+    Args:
+        report: of the table.
+        attributes: those that must have been tested; None takes what the report has.
+        margin: how far from chance is still at chance.
+        method: name of the method that made the table, so that the next steps are not what was just done.
+    """
+    reasons = []
+    on_vectors = [result for result in report.results if result.surface == "vectors" and result.attribute != ASKED]
+    normal = NormalDist()
+    # One table is tested by many attackers: widen each interval so that all of them hold together (Bonferroni).
+    widen = normal.inv_cdf(1 - 0.025 / max(len(on_vectors), 1)) / normal.inv_cdf(0.975)
+    for result in on_vectors:
+        middle = result.balanced_accuracy
+        low, high = (middle + widen * (end - middle) for end in result.ci)
+        what = f"{result.attribute}: {result.attacker} with {result.known:.0%} of labels known"
+        numbers = f"{result.balanced_accuracy:.3f} [{low:.3f}, {high:.3f}]"
+        apart = result.balanced_accuracy - result.chance
+        # Below chance the moment equations do not hold: that attacker has nothing to turn round.
+        counts = apart > margin if result.attacker == EQUATIONS else abs(apart) > margin
+        demonstrated = counts and not low <= result.chance <= high
+        if demonstrated:
+            side = "above" if apart > 0 else "below"
+            reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f})")
+        half_width = (high - low) / 2
+        if result.adaptive_balanced_accuracy > result.chance + max(margin, half_width) and not demonstrated:
+            reasons.append(
+                f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
+                f"above chance ({result.chance:.3f})"
+            )
+    tested = {result.attribute for result in on_vectors}
+    reasons += [
+        f"{name}: no attacker could be tested (too few users with a known class)"
+        for name in (tested if attributes is None else attributes)
+        if name not in tested
+    ]
+    return Verdict(
+        not reasons, tuple(reasons), _next_steps(reasons, method), (*report.notes, *_shows_who_asked(report))
+    )
+
+
+def _shows_who_asked(report: AuditReport) -> list[str]:
+    found = [result for result in report.results if result.surface == "vectors" and result.attribute == ASKED]
+    telling = [result for result in found if result.ci[0] > result.chance + MARGIN]
+    if not telling:
+        return []
+    best = max(telling, key=lambda result: result.balanced_accuracy)
+    return [
+        f"the table shows who asked: {best.attacker} tells it with balanced accuracy {best.balanced_accuracy:.3f} "
+        f"[{best.ci[0]:.3f}, {best.ci[1]:.3f}]; a cover set (UserAttributes.cover, --cover) moves others along"
+    ]
+
+
+NEXT_STEPS = (
+    (("below chance", "moment-equation"), "class moments were made equal, not calibrated: use --method calibrated"),
+    (
+        ("xgboost", "mlp", "knn", "qda"),
+        "an attacker that sees more than two moments still finds the classes: use --method calibrated, and "
+        "--length unit if the vectors are scored by a plain dot product",
+    ),
+    (
+        ("logistic",),
+        "a linear attacker still finds the classes: raise the strength (attrcloak-df: --set min_leakage_weight=0.99) "
+        "or use --method calibrated",
+    ),
+    (("no attacker",), "merge small classes, or leave the attribute out and say so"),
+)
+"""Words that occur in reasons, and what to try then."""
+
+CALIBRATED_NEXT_STEPS = (
+    (
+        ("moment-equation",),
+        "there are few users for so many equations: merge small classes, unlearn fewer attributes at once, or use a "
+        "table with fewer dimensions",
+    ),
+    (
+        ("xgboost", "mlp", "knn", "qda", "logistic"),
+        "classes still differ in shape: use more slices (--set slices=60), and --length unit if the vectors are scored "
+        "by a plain dot product",
+    ),
+    (("no attacker",), "merge small classes, or leave the attribute out and say so"),
+)
+"""The same for a table that was made by the calibrated method."""
+
+
+def _next_steps(reasons: Sequence[str], method: str | None) -> tuple[str, ...]:
+    text = " ".join(reasons)
+    steps = CALIBRATED_NEXT_STEPS if method in CALIBRATED else NEXT_STEPS
+    return tuple(step for words, step in steps if any(word in text for word in words))
+
+
+def either(verdict: Verdict, by_others: Verdict, method: str) -> Verdict:
+    """Protected from attackers of either knowledge: of a share of everybody, and of users who did not ask.
+
+    Args:
+        verdict: on attackers who know a share of everybody.
+        by_others: on attackers who know only users who did not ask; its reasons say so in the verdict of both.
+        method: name of the method that made the table.
+    """
+    taught: tuple[str, ...] = ()
+    if by_others.reasons:
+        taught = (CALIBRATED_TAUGHT_BY_OTHERS if method in CALIBRATED else TAUGHT_BY_OTHERS,)
+    return Verdict(
+        verdict.protected and by_others.protected,
+        verdict.reasons + tuple(f"{reason}, knowing only users who did not ask" for reason in by_others.reasons),
+        tuple(dict.fromkeys(verdict.next_steps + taught + by_others.next_steps)),
+        tuple(dict.fromkeys(verdict.warnings + by_others.warnings)),
+    )
+
+
+CALIBRATED = (Calibrated.name, CalibratedDD.name)
+
+TAUGHT_BY_OTHERS = (
+    "users who did not ask teach attackers what chance would explain among few: use --method calibrated, which takes "
+    "all from the draw then, or move others along with a cover set (--cover)"
+)
+
+CALIBRATED_TAUGHT_BY_OTHERS = (
+    "users who did not ask teach what those who asked still show: move others along with a cover set (--cover)"
+)
