@@ -63,6 +63,42 @@ def test_a_file_streams_when_an_engine_is_named_and_apply_repeats_it(folder, run
     np.testing.assert_allclose(np.load("new.npy"), np.load("again.npy"), atol=1e-6)
 
 
+def test_a_folder_goes_by_kept_maps_and_back(folder, run):
+    done = run(*COMMAND, "--no-audit", "--method", "barycentre", "--eraser", "map.safetensors")
+    assert done.code == 0, done.err
+    people = ("--attributes", "people.csv", "--eraser", "map.safetensors")
+    done = run("apply", "users", *people, "-o", "again", "--workers", 1)
+    assert done.code == 0, done.err
+    assert "240 of 240 users moved by kept maps" in done.err
+    assert "audit it before it is used" in done.err
+    done = run("undo", "again", *people, "-o", "back", "--engine", "in-process")
+    assert done.code == 0, done.err
+
+    def rows(folder):
+        lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path(folder).iterdir())]
+        return np.concatenate([column.flatten().to_numpy() for column in lists])
+
+    np.testing.assert_array_equal(rows("again"), rows("new"))
+    np.testing.assert_allclose(rows("back"), rows("users"), atol=1e-5)
+    assert np.abs(rows("new") - rows("users")).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("apply", "users", "--everybody"), "--everybody moves a table in memory"),
+        (("undo", "users", "--attributes", "people.csv", "--users", "people.csv"), "goes back by its eraser"),
+        (("apply", "users.npy", "--attributes", "people.csv", "--workers", "2"), "name an --engine"),
+    ],
+)
+def test_what_kept_maps_cannot_do_in_files_is_an_error_with_a_next_step(folder, run, words, word):
+    assert run(*COMMAND, "--no-audit", "--method", "leace", "--eraser", "map.safetensors").code == 0
+    done = run(*words, "--eraser", "map.safetensors", "-o", "more")
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert word in done.err
+    assert not list(Path().glob("more*"))
+
+
 @pytest.fixture
 def taste(folder):
     """items.npy and pairs.csv for the users of ``folder``."""

@@ -105,6 +105,12 @@ def test_with_the_same_draws_it_is_the_descent_in_memory(world, taste, name):
         assert 0 < expected.relative_move < 10
 
 
+def test_a_step_past_what_numbers_can_hold_is_not_taken(world, taste):
+    released = stream(world, AttrCloakDD(steps=100, learning_rate=1e300))
+    assert (released.manifest["stopped"], released.manifest["steps"]) == ("diverged", 1)
+    assert released.manifest["relative_move"] == 0
+
+
 def test_only_those_who_ask_move_and_only_their_loss_counts(world, taste):
     asks = {"gender": world.ids[100:500], "age": world.ids[400:600]}
     lines = [f"{i},{name}" for name, ids in asks.items() for i in ids]

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from attrcloak import __version__
+from attrcloak.cli.auditing import audit
 from attrcloak.cli.experiments import compare, reproduce
+from attrcloak.cli.kept_maps import apply, undo
 from attrcloak.cli.recommendations import data, demo, doctor, evaluate, report, train
-from attrcloak.cli.tables import apply, audit, undo
 from attrcloak.cli.unlearning import unlearn
 from attrcloak.errors import AttrCloakError
 

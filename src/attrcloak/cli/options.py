@@ -15,8 +15,22 @@ Columns = Annotated[
         help='Attributes to use, comma-separated; all columns by default. "gender x age" is their intersection.'
     ),
 ]
-Requests = Annotated[Path | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")]
+Requests = Annotated[str | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")]
 IdColumn = Annotated[str | None, typer.Option("--id", help="Name of the id column; user_id by default.")]
 VectorColumn = Annotated[str | None, typer.Option("--vector", help="Name of the vector column, if there are several.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where the new table goes.", show_default=False)]
+Output = Annotated[str, typer.Option("--output", "-o", help="Where the new table goes.", show_default=False)]
+Streamable = Annotated[
+    str,
+    typer.Argument(
+        help="Vectors in .npy, .npz, .parquet or .safetensors; a folder or a URI is streamed.", show_default=False
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="Stream, run by auto, in-process, pool, ray or spark. Folders and URIs always stream."),
+]
+Workers = Annotated[int | None, typer.Option(help="Processes of the engine; all cores by default.", min=1)]
+Work = Annotated[
+    Path | None, typer.Option(help="Folder for what is not finished, where output is a URI; beside it otherwise.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]

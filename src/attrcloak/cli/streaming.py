@@ -1,4 +1,4 @@
-"""``unlearn`` on tables in files that need not fit in memory; ``cli.tables`` hands over what it was asked."""
+"""Tables in files that need not fit in memory, for ``unlearn``, ``apply`` and ``undo``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,12 @@ from attrcloak.errors import NotSupported
 
 if TYPE_CHECKING:
     from attrcloak.auditing import Protocol
+    from attrcloak.moments.eraser import Eraser
     from attrcloak.streaming import Sources, StreamedRelease
     from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 
 
-def streams(vectors: str, output: str | None, engine: str | None, interactions: str | None) -> bool:
+def streams(vectors: str, output: str | None, engine: str | None, interactions: str | None = None) -> bool:
     """Whether a table is to be streamed: a folder, a URI, or because an engine or interactions are named."""
     from attrcloak.parts import is_uri
 
@@ -50,8 +51,8 @@ def sources(
     id_column: str | None,
     vector_column: str | None,
     columns: str | None,
-    interactions: str | None,
-    items: str | None,
+    interactions: str | None = None,
+    items: str | None = None,
 ) -> "Sources":
     """The files of a run; what is not finished of one to a URI lies in the working folder, unless said otherwise."""
     from attrcloak.parts import is_uri
@@ -116,6 +117,18 @@ def unlearn_streaming(
             show(audit_table(released.audit.results))
     if not files.say_verdict(released.verdict):
         raise typer.Exit(3)
+
+
+def move_by_kept_maps(sources: "Sources", eraser: "Eraser", engine: str | None, workers: int | None) -> None:
+    """Move a table in files by maps that are there already, and say how many moved."""
+    from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.streaming import KeptMaps, unlearn_files
+
+    with progress_bar() as progress:
+        released = unlearn_files(
+            sources, KeptMaps(eraser), engine=engine or "auto", workers=workers, check=False, progress=progress
+        )
+    _say(sources.output, released)
 
 
 def _say(output: str, released: "StreamedRelease") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attrcloak.cli import files, streaming
-from attrcloak.cli.options import AsJson, Columns, IdColumn, VectorColumn
+from attrcloak.cli.options import AsJson, Columns, Engine, IdColumn, Requests, Streamable, VectorColumn, Work, Workers
 from attrcloak.errors import InvalidSettings, NotSupported
 
 if TYPE_CHECKING:
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def unlearn(
-    vectors: Annotated[
-        str,
-        typer.Argument(
-            help="Vectors in .npy, .npz, .parquet or .safetensors; a folder or a URI is streamed.", show_default=False
-        ),
-    ],
+    vectors: Streamable,
     attributes: Annotated[
         str,
         typer.Option("--attributes", help="CSV, TSV or Parquet with one row a user; a folder where vectors stream."),
@@ -36,9 +31,7 @@ def unlearn(
         str,
         typer.Option(help="unit: vectors are scored by a plain dot product, so bring all to one length; keep; auto."),
     ] = "auto",
-    requests: Annotated[
-        str | None, typer.Option(help="CSV with user_id,attribute: only these ask. Everyone by default.")
-    ] = None,
+    requests: Requests = None,
     earlier: Annotated[
         Path | None,
         typer.Option(help="CSV with user_id: users whom earlier runs moved, so that nothing is learnt from them."),
@@ -71,14 +64,9 @@ def unlearn(
     seeds: Annotated[int, typer.Option(help="Seeds of the audit that gives the verdict.", min=1)] = 3,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and do nothing.")] = False,
     check: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result and give a verdict.")] = True,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="Stream, run by auto, in-process, pool, ray or spark. Folders and URIs always stream."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes of the engine; all cores by default.", min=1)] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for what is not finished, where output is a URI; beside it otherwise.")
-    ] = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    work: Work = None,
     device: Annotated[
         str | None,
         typer.Option(

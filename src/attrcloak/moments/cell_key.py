@@ -78,11 +78,12 @@ class CellKey:
         """Whether codes mean the same in both keys (attributes and class names agree, in order)."""
         return self.attributes == other.attributes and self.classes == other.classes
 
-    def locate(self, codes: NDArray[np.integer]) -> NDArray[np.int32]:
+    def locate(self, codes: NDArray[np.integer], users: NDArray[np.integer] | None = None) -> NDArray[np.int32]:
         """The cell of each user, for codes that mean the same as this key's.
 
         Args:
             codes: (n, A) class codes, -1 where unknown or not marked. Users with no mark need no cell in the key.
+            users: (n,) for how many each row stands, which messages count; one each by default.
 
         Returns:
             (n,) cell of each user in [0, C), or -1 for users with no mark where the key has no such cell.
@@ -93,7 +94,7 @@ class CellKey:
         wanted, inverse = _distinct_rows(np.asarray(codes, dtype=np.int32))
         known = {tuple(row): cell for cell, row in enumerate(self.combinations.tolist())}
         found = np.array([known.get(tuple(row), -1) for row in wanted.tolist()], dtype=np.int32)
-        counts = np.bincount(inverse, minlength=len(wanted))
+        counts = np.bincount(inverse, users, minlength=len(wanted)).astype(np.int64)
         missing = [
             f"{self.describe(row)} ({count} {'user' if count == 1 else 'users'})"
             for row, cell, count in zip(wanted, found, counts, strict=True)
@@ -107,6 +108,38 @@ class CellKey:
                 + ". Refit with these users, or merge their classes into ones that were seen."
             )
         return found[inverse]
+
+    def locate_cells(self, other: "CellKey", users: NDArray[np.integer]) -> NDArray[np.int32]:
+        """The cell in this key of each cell of another over the same attributes, classes matched by their names.
+
+        Args:
+            other: such as that of other users, among whom other classes occur or come in another order.
+            users: (C_other,) users in each of its cells, for messages; a cell without any may be unknown here.
+
+        Returns:
+            (C_other,) cell in [0, C), or -1 for the cell with no mark and for cells without users that are unknown.
+
+        Raises:
+            UnknownCell: a class or a combination of classes is not in this key; all are named and their users counted.
+        """
+        codes = np.full(other.combinations.shape, NOT_MARKED, dtype=np.int32)
+        strange = []
+        occurs = np.asarray(users) > 0
+        for column, (name, mine, theirs) in enumerate(zip(self.attributes, self.classes, other.classes, strict=True)):
+            code_of = {label: code for code, label in enumerate(mine)}
+            for code, label in enumerate(theirs):
+                has_it = other.combinations[:, column] == code
+                codes[has_it, column] = code_of.get(label, NOT_MARKED)
+                if label not in code_of and occurs[has_it].any():
+                    strange.append(f"{name}={label} ({int(np.asarray(users)[has_it].sum())} users)")
+        if strange:
+            raise UnknownCell(
+                f"{len(strange)} classes were not seen when the eraser was fitted: {', '.join(strange)}. "
+                "Refit with these users, or merge their classes into ones that were seen."
+            )
+        cells = np.full(len(other), -1, dtype=np.int32)
+        cells[occurs] = self.locate(codes[occurs], np.asarray(users)[occurs])
+        return cells
 
     def describe(self, combination: Sequence[int] | NDArray[np.integer]) -> str:
         """A combination in words, for messages: ``gender=F, age=25-34, occupation=–``."""

@@ -152,6 +152,32 @@ class Eraser:
                 deque(over(partial(move, block), block.tiles), maxlen=0)
         return moved
 
+    @property
+    def has_one_map(self) -> bool:
+        """Whether all who move, whatever their classes, move by the same map."""
+        fitted = ~self.key.unmarked
+        matrices, offsets = self.matrices[fitted], self.offsets[fitted]
+        return bool((matrices == matrices[:1]).all() and (offsets == offsets[:1]).all())
+
+    def under(self, key: CellKey, users: NDArray[np.integer]) -> "Eraser":
+        """The same maps for the cells of another key over the same attributes, such as that of other users.
+
+        An eraser with one map for everybody has it for whatever classes there are.
+
+        Args:
+            key: of those users.
+            users: (C,) of them in each cell, for messages.
+
+        Raises:
+            UnknownCell: a class or a combination of classes that the eraser was not fitted on; named, with its count.
+        """
+        if self.has_one_map:
+            cells = np.full(len(key), np.flatnonzero(~self.key.unmarked)[0])
+        else:
+            # A cell without users reads some map, and nobody moves by it.
+            cells = np.maximum(self.key.locate_cells(key, users), 0)
+        return replace(self, key=key, matrices=self.matrices[cells], offsets=self.offsets[cells])
+
     def compose(self, after: "Eraser") -> "Eraser":
         """The eraser that applies this one and then ``after`` (same cells, no scaling in between)."""
         if not self.key.same_meaning(after.key) or not np.array_equal(self.key.combinations, after.key.combinations):

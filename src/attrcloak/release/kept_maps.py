@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
-from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
-from attrcloak.moments.cell_key import NOT_MARKED
+from attrcloak.errors import InvalidInput, NotSupported
 from attrcloak.moments.eraser import Eraser
 from attrcloak.unlearning.lengths import unit_length
 from attrcloak.unlearning.undo import OriginalRows
@@ -34,30 +33,9 @@ def apply_eraser(
     people = people.select(eraser.key.attributes).align(table.ids)
     if users is not None:
         people = people.only(users)
-    if _one_map(eraser):
-        asked = np.any([column.marks for column in people.columns.values()], axis=0)
-        return _with_one_map(eraser, table, asked)
-    codes = np.full((len(table), len(eraser.key.attributes)), NOT_MARKED, dtype=np.int32)
-    strange = []
-    for column, (name, classes) in enumerate(zip(eraser.key.attributes, eraser.key.classes, strict=True)):
-        attribute = people[name]
-        code_of = {label: code for code, label in enumerate(classes)}
-        translated = np.array([code_of.get(label, -2) for label in attribute.classes] + [NOT_MARKED], dtype=np.int32)
-        codes[:, column] = np.where(attribute.marks, translated[attribute.codes], NOT_MARKED)
-        for code, label in enumerate(attribute.classes):
-            count = int((attribute.marks & (attribute.codes == code)).sum())
-            if label not in code_of and count:
-                strange.append(f"{name}={label} ({count} users)")
-    if strange:
-        raise UnknownCell(
-            f"{len(strange)} classes were not seen when the eraser was fitted: {', '.join(strange)}. "
-            "Refit with these users, or merge their classes into ones that were seen."
-        )
-    cells = eraser.locate(codes)
-    if len(table.free_columns) != eraser.dim:
-        raise InvalidInput(f"the eraser is for {eraser.dim} dimensions, the table has {len(table.free_columns)}")
-    scaled = unit_length(table, eraser.common_length)[0] if eraser.scaling == "unit" else table
-    return scaled.with_free(eraser.apply(scaled.free, cells), (codes != NOT_MARKED).any(axis=1))
+    cells = people.cells()
+    maps = eraser.under(cells.key, np.bincount(cells.of_user, minlength=len(cells.key)))
+    return _moved(maps, table, cells.of_user, cells.moves)
 
 
 def apply_to_everybody(eraser: Eraser, table: EmbeddingTable) -> EmbeddingTable:
@@ -67,25 +45,21 @@ def apply_to_everybody(eraser: Eraser, table: EmbeddingTable) -> EmbeddingTable:
         NotSupported: the maps of the cells differ, so a user's class decides which one is theirs.
         InvalidInput: the widths differ.
     """
-    if not _one_map(eraser):
+    if not eraser.has_one_map:
         raise NotSupported(
             f"this eraser has a map of its own for each of {int((~eraser.key.unmarked).sum())} combinations of classes,"
             " so it needs to know who is in which; methods with one map for everybody are leace and label-free"
         )
-    return _with_one_map(eraser, table, np.ones(len(table), dtype=bool))
+    cells = np.full(len(table), np.flatnonzero(~eraser.key.unmarked)[0])
+    return _moved(eraser, table, cells, np.ones(len(table), dtype=bool))
 
 
-def _one_map(eraser: Eraser) -> bool:
-    fitted = ~eraser.key.unmarked
-    matrices, offsets = eraser.matrices[fitted], eraser.offsets[fitted]
-    return bool((matrices == matrices[:1]).all() and (offsets == offsets[:1]).all())
-
-
-def _with_one_map(eraser: Eraser, table: EmbeddingTable, moves: NDArray[np.bool_]) -> EmbeddingTable:
+def _moved(
+    eraser: Eraser, table: EmbeddingTable, cells: NDArray[np.integer], moves: NDArray[np.bool_]
+) -> EmbeddingTable:
     if len(table.free_columns) != eraser.dim:
         raise InvalidInput(f"the eraser is for {eraser.dim} dimensions, the table has {len(table.free_columns)}")
     scaled = unit_length(table, eraser.common_length)[0] if eraser.scaling == "unit" else table
-    cells = np.where(moves, np.flatnonzero(~eraser.key.unmarked)[0], -1).astype(np.int32)
     return scaled.with_free(eraser.apply(scaled.free, cells), moves)
 
 
@@ -113,8 +87,18 @@ def undo(
         return how.restore(table, users)
     if people is None:
         raise InvalidInput("an eraser needs the people it was fitted on, to know whom to move back by which map")
-    if how.scaling == "unit":
+    return apply_eraser(way_back(how), table, people, users=users)
+
+
+def way_back(eraser: Eraser) -> Eraser:
+    """The maps that undo an eraser.
+
+    Raises:
+        NotSupported: a map has no inverse, or lengths were scaled and are not in the eraser.
+    """
+    if eraser.scaling == "unit":
         raise NotSupported(
-            "this eraser first brought all vectors to one length and does not hold the lengths; use the undo file"
+            "this eraser first brought all vectors to one length and does not hold the lengths; use the undo file, or "
+            "the old table"
         )
-    return apply_eraser(how.inverse(), table, people, users=users)
+    return eraser.inverse()

@@ -84,7 +84,9 @@ def decide(method: AttrCloakDD, start: CellMoments, standing: Standing, trace: S
     if far or not np.isfinite(leakage) or leakage > 2 * first + 1:
         return Decision(step, stopped="diverged")
     rest = 1 - weight
-    length = rate**2 * (weight**2 * with_itself + 2 * weight * rest * with_pull + rest**2 * of_pull)
+    length = rate * rate * (weight**2 * with_itself + 2 * weight * rest * with_pull + rest**2 * of_pull)
+    if not np.isfinite(length):  # a step past what numbers can hold, which none of the passes need take
+        return Decision(step, stopped="diverged")
     if length <= NEAREST**2 * spread:
         return Decision(step, stopped="converged")
     maps = Eraser(both.key, np.eye(d) - rate * weight * linear, -rate * weight * constant)

@@ -13,6 +13,7 @@ from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.parts import Part
 from attrcloak.parts.part import Change
+from attrcloak.streaming.kept_maps import KeptMaps
 from attrcloak.streaming.passes import Measured, Task, by_maps
 from attrcloak.streaming.stages import Stages
 from attrcloak.streaming.statistics import common_scale, relative_move
@@ -64,12 +65,15 @@ def solve_maps(
         silent: for each attribute, whether users of known class did not ask for it.
         fingerprint: of the table as given.
     """
-    moments, common = scaled(measured, scaling)
+    kept = method.eraser if isinstance(method, KeptMaps) else None
+    moments, common = scaled(measured, scaling, None if kept is None else kept.common_length)
 
     def solve() -> tuple[Eraser, dict[str, Any]]:
         secret = stages.space.secret_key() if key is None else key
         solution = _solve(method, moments, secret, silent)
-        eraser = _finished(solution.eraser, moments, constant, stages.parts[0])
+        eraser = solution.eraser
+        if kept is None:
+            eraser = _finished(eraser, moments, constant, stages.parts[0])
         provenance = {"method": method.name, "settings": repr(method), "input": fingerprint}
         eraser = replace(eraser, scaling=scaling, common_length=common, provenance=provenance)
         committed = key_commitment(secret) if getattr(method, "uses_key", False) else None
@@ -80,12 +84,12 @@ def solve_maps(
     return Outcome(eraser, after, partial(by_maps, eraser=eraser), relative_move(moments, eraser), how)
 
 
-def scaled(measured: Measured, scaling: Scaling) -> tuple[CellMoments, float]:
-    """The moments of the table that is moved, and the common length."""
+def scaled(measured: Measured, scaling: Scaling, common: float | None = None) -> tuple[CellMoments, float]:
+    """The moments of the table that is moved, and the common length: the root mean square, unless it is given."""
     if measured.unit is None or scaling == "none":
         return measured.moments, 1.0
     unit = measured.unit
-    common = float(np.sqrt(measured.squares / max(unit.users, 1))) or 1.0
+    common = common or float(np.sqrt(measured.squares / max(unit.users, 1))) or 1.0
     return replace(unit, mean=common * unit.mean, scatter=common**2 * unit.scatter), common
 
 

@@ -19,6 +19,7 @@ from attrcloak.parts.location import refuse_nesting
 from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Verdict
 from attrcloak.streaming.descent import solve_by_descent
+from attrcloak.streaming.kept_maps import KeptMaps
 from attrcloak.streaming.maps import scaled, solve_maps
 from attrcloak.streaming.passes import ready
 from attrcloak.streaming.sample_audit import audit_sample, judge_sample
@@ -104,8 +105,9 @@ def unlearn_files(
 
     Args:
         sources: the files.
-        method: a method that needs moments only; ``Calibrated`` is used in its affine form, its null drawn from
-            moments. ``AttrCloakDD`` takes a pass for each step, and needs the interactions and items of ``sources``.
+        method: a method that needs moments only, or ``KeptMaps`` of an eraser that is there already. ``Calibrated`` is
+            used in its affine form, its null drawn from moments. ``AttrCloakDD`` takes a pass for each step, and needs
+            the interactions and items of ``sources``.
         length: "unit" says that vectors are scored by a plain dot product, so bring all to one length; "keep"; "auto"
             goes by the table.
         key: secret key of the null draw. None draws one; it is in the work folder until the maps are there.
@@ -174,7 +176,8 @@ def unlearn_files(
         sampled = sampled if check else sampled[:0]
         measured = stages.measure(groups, scaling == "unit")
         constant = measured.low == measured.high
-        moments, common = scaled(measured, scaling)
+        kept_length = method.eraser.common_length if isinstance(method, KeptMaps) else None
+        moments, common = scaled(measured, scaling, kept_length)
         if isinstance(method, AttrCloakDD):
             assert interactions is not None  # checked with the method
             assert items is not None

@@ -1,0 +1,88 @@
+"""An eraser that is there already, over files: as in memory, there and back, and refused where it does not fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.ids import Ids
+from attrcloak.data.people_files import read_people
+from attrcloak.errors import UnknownCell
+from attrcloak.release import apply_eraser
+from attrcloak.release.kept_maps import way_back
+from attrcloak.streaming import KeptMaps, unlearn_files
+from attrcloak.unlearning import LEACE, Barycentre, Calibrated, run
+
+
+def move(world, eraser, output="out", **changes):
+    changes = {"columns": eraser.key.attributes, **changes}
+    engine = changes.pop("engine", "in-process")
+    return unlearn_files(world.sources(output, **changes), KeptMaps(eraser), engine=engine, check=False)
+
+
+def fitted(world, method, scoring="unknown"):
+    """On other users: the same people with other vectors."""
+    vectors = (1.3 * world.vectors[::-1] + 0.2).astype(np.float32)
+    people = read_people(world.folder / "people.csv")
+    result = run(method, EmbeddingTable(Ids(world.ids), vectors, scoring=scoring), people, key=b"k" * 32)
+    assert result.eraser is not None
+    return result.eraser
+
+
+def assert_same(world, output, expected, tolerance=1e-5):
+    got = world.read(output)
+    np.testing.assert_allclose(np.stack([got[id_] for id_ in world.ids.tolist()]), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("scoring", ["unknown", "dot"])
+@pytest.mark.parametrize("method", [Barycentre(), LEACE(), Calibrated(slices=0)], ids=lambda method: method.name)
+def test_files_move_as_a_table_in_memory_does(world, method, scoring):
+    eraser = fitted(world, method, scoring)
+    assert eraser.scaling == ("unit" if scoring == "dot" and getattr(method, "length", "keep") == "auto" else "none")
+    done = move(world, eraser)
+    table = EmbeddingTable(Ids(world.ids), world.vectors.astype(np.float32))
+    assert_same(world, "out", apply_eraser(eraser, table, read_people(world.folder / "people.csv")).vectors)
+    assert (done.manifest["method"], done.manifest["moved"]) == ("kept maps", 1500)
+    np.testing.assert_array_equal(
+        done.eraser.matrices, eraser.under(done.eraser.key, np.ones(len(done.eraser.key))).matrices
+    )
+
+
+def test_classes_are_matched_by_name(world):
+    eraser = fitted(world, Barycentre())
+    turned = replace(eraser.key, classes=tuple(names[::-1] for names in eraser.key.classes))
+    counts, codes = [len(names) for names in turned.classes], eraser.key.combinations
+    turned = replace(turned, combinations=np.where(codes < 0, codes, np.array(counts, dtype=np.int32) - 1 - codes))
+    move(world, eraser, output="one")
+    move(world, replace(eraser, key=turned), output="two")
+    assert world.bytes_of("one") == world.bytes_of("two")
+
+
+def test_there_and_back_by_two_processes(world):
+    eraser = fitted(world, Barycentre())
+    move(world, eraser, output="there", engine="pool")
+    move(world, way_back(eraser), vectors="there", output="back", engine="pool")
+    assert_same(world, "back", world.vectors.astype(np.float32))
+    assert np.abs(np.stack(list(world.read("there").values())) - world.vectors).max() > 0.1
+
+
+def test_only_those_who_ask_move(world):
+    eraser = fitted(world, LEACE())
+    lines = [f"{user},{name}" for name in eraser.key.attributes for user in world.ids[:300]]
+    (world.folder / "asks.csv").write_text("\n".join(["user_id,attribute", *lines]) + "\n")
+    move(world, eraser, requests="asks.csv")
+    got, given = world.read("out"), world.vectors.astype(np.float32)
+    stayed = [(got[id_] == row).all() for id_, row in zip(world.ids.tolist(), given, strict=True)]
+    assert (not any(stayed[:300]), all(stayed[300:])) == (True, True)
+
+
+def test_users_of_a_class_that_was_not_there_are_named_and_nothing_is_left(world):
+    people = read_people(world.folder / "people.csv")
+    label = people["gender"].classes[0]
+    some = np.flatnonzero(people.align(Ids(world.ids))["gender"].codes == 0)
+    eraser = fitted(world, Barycentre())
+    known = replace(eraser.key, classes=(("another", *eraser.key.classes[0][1:]), *eraser.key.classes[1:]))
+    with pytest.raises(UnknownCell, match=rf"gender={label} \({len(some)} users\)"):
+        move(world, replace(eraser, key=known))
+    assert not (world.folder / "out").exists()
