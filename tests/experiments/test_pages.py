@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from attrcloak.experiments import frontier, rows_of
@@ -80,8 +81,10 @@ def test_what_an_earlier_run_had_and_this_one_has_not_is_said(plan, measured, tm
     assert replaced(both, "t", tmp_path) == []
     fewer = {"paper": [row for row in both["paper"] if row.method != "leace"]}
     first, second = replaced(fewer, "t", tmp_path)
-    assert "t.json had leace on planted and is replaced" in first
+    assert "t.json is replaced: it had leace planted als, with more seeds or not" in first
     assert "t-sound.json is of an earlier run" in second
+    (once,) = replaced({**both, "paper": [replace(row, seeds=1) for row in both["paper"]]}, "t", tmp_path)
+    assert "noise scale=0.5 planted als" in once
 
 
 def test_a_number_carries_its_interval_and_the_published_one():

@@ -8,7 +8,8 @@ import pytest
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.data.people_files import read_people
-from attrcloak.errors import UnknownCell
+from attrcloak.errors import InvalidInput, UnknownCell
+from attrcloak.moments.eraser import Eraser
 from attrcloak.release import apply_eraser
 from attrcloak.release.kept_maps import way_back
 from attrcloak.streaming import KeptMaps, unlearn_files
@@ -35,11 +36,18 @@ def assert_same(world, output, expected, tolerance=1e-5):
     np.testing.assert_allclose(np.stack([got[id_] for id_ in world.ids.tolist()]), expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("scoring", ["unknown", "dot"])
-@pytest.mark.parametrize("method", [Barycentre(), LEACE(), Calibrated(slices=0)], ids=lambda method: method.name)
+CASES = [
+    (Barycentre(), "unknown"),
+    (LEACE(), "unknown"),
+    (Calibrated(slices=0), "unknown"),
+    (Calibrated(slices=0), "dot"),
+]
+
+
+@pytest.mark.parametrize(("method", "scoring"), CASES)
 def test_files_move_as_a_table_in_memory_does(world, method, scoring):
     eraser = fitted(world, method, scoring)
-    assert eraser.scaling == ("unit" if scoring == "dot" and getattr(method, "length", "keep") == "auto" else "none")
+    assert eraser.scaling == ("unit" if scoring == "dot" else "none")
     done = move(world, eraser)
     table = EmbeddingTable(Ids(world.ids), world.vectors.astype(np.float32))
     assert_same(world, "out", apply_eraser(eraser, table, read_people(world.folder / "people.csv")).vectors)
@@ -85,4 +93,37 @@ def test_users_of_a_class_that_was_not_there_are_named_and_nothing_is_left(world
     known = replace(eraser.key, classes=(("another", *eraser.key.classes[0][1:]), *eraser.key.classes[1:]))
     with pytest.raises(UnknownCell, match=rf"gender={label} \({len(some)} users\)"):
         move(world, replace(eraser, key=known))
-    assert not (world.folder / "out").exists()
+    assert not list(world.folder.glob("out*"))
+
+
+def test_a_table_of_another_width_or_other_attributes_is_refused_before_anything_is_read(world):
+    eraser = fitted(world, Barycentre())
+    with pytest.raises(InvalidInput, match=r"named"):
+        move(world, eraser, columns=eraser.key.attributes[::-1])
+    assert move(world, eraser, output="taken from the maps", columns=None).manifest["columns"] == [
+        *eraser.key.attributes
+    ]
+    narrow = Eraser.identity(eraser.key, eraser.dim - 1)
+    with pytest.raises(
+        InvalidInput, match=f"the eraser is for {eraser.dim - 1} dimensions, the table has {eraser.dim}"
+    ):
+        move(world, narrow)
+    assert not list(world.folder.glob("out*"))
+
+
+def test_one_map_serves_classes_that_were_not_there(world):
+    eraser = fitted(world, LEACE())
+    known = replace(
+        eraser.key, classes=tuple(tuple(f"another {name}" for name in names) for names in eraser.key.classes)
+    )
+    move(world, eraser, output="one")
+    move(world, replace(eraser, key=known), output="two")
+    assert world.bytes_of("one") == world.bytes_of("two")
+
+
+def test_a_run_is_not_taken_up_with_other_maps(world):
+    eraser = fitted(world, Barycentre())
+    turned = replace(eraser.key, classes=(eraser.key.classes[0][::-1], *eraser.key.classes[1:]))
+    others = (eraser, replace(eraser, key=turned), replace(eraser, offsets=2 * eraser.offsets), way_back(eraser))
+    assert len({repr(KeptMaps(each)) for each in others}) == 4
+    assert "undo of barycentre" in repr(KeptMaps(way_back(eraser)))

@@ -7,7 +7,7 @@ import typer
 
 from attrcloak.cli import files, streaming
 from attrcloak.cli.options import Engine, IdColumn, Output, Requests, Streamable, VectorColumn, Work, Workers
-from attrcloak.errors import InvalidSettings, NotSupported
+from attrcloak.errors import NotSupported
 
 if TYPE_CHECKING:
     from attrcloak.moments.eraser import Eraser
@@ -48,11 +48,14 @@ def apply(
         raise typer.BadParameter("say who is in which class, or use --everybody", param_hint="--attributes")
     if streaming.streams(vectors, output, engine):
         if attributes is None or everybody:
-            raise NotSupported("--everybody moves a table in memory: give one file, or leave it out and let those ask")
+            raise NotSupported(
+                "--everybody moves a table in memory: give one file without --engine, or in its place name the people "
+                "(--attributes)"
+            )
         maps = Eraser.load(eraser)
         _stream(maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers)
     else:
-        _refuse_what_streams(workers, work)
+        streaming.refuse_options_of_streams(workers=workers, work=work)
         table_file, new_file, people_file = Path(vectors), Path(output), _path(attributes)
         files.refuse_inputs_as_outputs([table_file, people_file, eraser, _path(requests)], [new_file])
         files.refuse_another_format(table_file, new_file)
@@ -100,15 +103,15 @@ def undo(
     if streaming.streams(vectors, output, engine):
         if attributes is None or has_rows or users is not None:
             raise NotSupported(
-                "an undo file and --users are for a table in memory; a streamed one goes back by its eraser, everybody "
-                "in --attributes (and --requests) at once"
+                "an undo file and --users are for one file in memory, without --engine; a streamed table goes back by "
+                "its eraser, everybody in --attributes (and --requests) at once"
             )
         from attrcloak.release.kept_maps import way_back
 
         maps = way_back(Eraser.load(eraser))
         _stream(maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers)
     else:
-        _refuse_what_streams(workers, work)
+        streaming.refuse_options_of_streams(workers=workers, work=work)
         table_file, new_file, people_file = Path(vectors), Path(output), _path(attributes)
         files.refuse_inputs_as_outputs([table_file, people_file, eraser, _path(requests), users], [new_file])
         files.refuse_another_format(table_file, new_file)
@@ -142,11 +145,6 @@ def _stream(
     columns = ",".join(maps.key.attributes)
     where = streaming.sources(vectors, attributes, output, requests, work, id_column, vector_column, columns)
     streaming.move_by_kept_maps(where, maps, engine, workers)
-
-
-def _refuse_what_streams(workers: int | None, work: Path | None) -> None:
-    if workers is not None or work is not None:
-        raise InvalidSettings("--workers and --work are for tables that are streamed; name an --engine, such as auto")
 
 
 def _path(text: str | None) -> Path | None:

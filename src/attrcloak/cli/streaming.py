@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attrcloak.cli import files
-from attrcloak.errors import NotSupported
+from attrcloak.errors import InvalidSettings, NotSupported
 
 if TYPE_CHECKING:
     from attrcloak.auditing import Protocol
@@ -39,6 +39,15 @@ def refuse_what_needs_memory(plan: bool, undo_file: Path | None, eraser: Path | 
     if eraser is not None and method == "attrcloak-dd":
         raise NotSupported(
             "attrcloak-dd moves users one by one, so there are no maps for --eraser; to undo it, keep the old table"
+        )
+
+
+def refuse_options_of_streams(**given: object) -> None:
+    """Raise InvalidSettings for options that say how to stream, where a table is read into memory."""
+    if any(value is not None for value in given.values()):
+        names = [f"--{name}" for name in given]
+        raise InvalidSettings(
+            f"{', '.join(names[:-1])} and {names[-1]} are for tables that are streamed; name an --engine, such as auto"
         )
 
 

@@ -120,10 +120,7 @@ def unlearn(
             as_json=as_json,
         )
         return
-    if workers is not None or work is not None or items is not None:
-        raise InvalidSettings(
-            "--workers, --work and --items are for tables that are streamed; name an --engine, such as auto"
-        )
+    streaming.refuse_options_of_streams(workers=workers, work=work, items=items)
     table_file, new_file = Path(vectors), None if output is None else Path(output)
     people_file, requests_file = Path(attributes), None if requests is None else Path(requests)
     files.refuse_inputs_as_outputs(

@@ -96,17 +96,12 @@ class CellKey:
         found = np.array([known.get(tuple(row), -1) for row in wanted.tolist()], dtype=np.int32)
         counts = np.bincount(inverse, users, minlength=len(wanted)).astype(np.int64)
         missing = [
-            f"{self.describe(row)} ({count} {'user' if count == 1 else 'users'})"
+            f"{self.describe(row)} ({_users(count)})"
             for row, cell, count in zip(wanted, found, counts, strict=True)
             if cell < 0 and (row != NOT_MARKED).any()
         ]
         if missing:
-            raise UnknownCell(
-                f"{len(missing)} combinations of classes were not seen when the eraser was fitted: "
-                + ", ".join(missing[:5])
-                + (", ..." if len(missing) > 5 else "")
-                + ". Refit with these users, or merge their classes into ones that were seen."
-            )
+            raise _not_seen("combinations of classes" if len(missing) > 1 else "combination of classes", missing)
         return found[inverse]
 
     def locate_cells(self, other: "CellKey", users: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -131,12 +126,9 @@ class CellKey:
                 has_it = other.combinations[:, column] == code
                 codes[has_it, column] = code_of.get(label, NOT_MARKED)
                 if label not in code_of and occurs[has_it].any():
-                    strange.append(f"{name}={label} ({int(np.asarray(users)[has_it].sum())} users)")
+                    strange.append(f"{name}={label} ({_users(int(np.asarray(users)[has_it].sum()))})")
         if strange:
-            raise UnknownCell(
-                f"{len(strange)} classes were not seen when the eraser was fitted: {', '.join(strange)}. "
-                "Refit with these users, or merge their classes into ones that were seen."
-            )
+            raise _not_seen("classes" if len(strange) > 1 else "class", strange)
         cells = np.full(len(other), -1, dtype=np.int32)
         cells[occurs] = self.locate(codes[occurs], np.asarray(users)[occurs])
         return cells
@@ -148,6 +140,18 @@ class CellKey:
             for attribute, names, code in zip(self.attributes, self.classes, combination, strict=True)
         )
         return ", ".join(parts)
+
+
+def _users(count: int) -> str:
+    return f"{count} {'user' if count == 1 else 'users'}"
+
+
+def _not_seen(what: str, found: Sequence[str]) -> UnknownCell:
+    return UnknownCell(
+        f"{len(found)} {what} {'was' if len(found) == 1 else 'were'} not seen when the eraser was fitted: "
+        f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Refit with these users, or merge their classes "
+        "into ones that were seen."
+    )
 
 
 def _distinct_rows(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -157,7 +157,7 @@ class Eraser:
         """Whether all who move, whatever their classes, move by the same map."""
         fitted = ~self.key.unmarked
         matrices, offsets = self.matrices[fitted], self.offsets[fitted]
-        return bool((matrices == matrices[:1]).all() and (offsets == offsets[:1]).all())
+        return bool(fitted.any() and (matrices == matrices[:1]).all() and (offsets == offsets[:1]).all())
 
     def under(self, key: CellKey, users: NDArray[np.integer]) -> "Eraser":
         """The same maps for the cells of another key over the same attributes, such as that of other users.
@@ -168,9 +168,17 @@ class Eraser:
             key: of those users.
             users: (C,) of them in each cell, for messages.
 
+        Returns:
+            An eraser with C cells; users of a cell without marks stay where they are.
+
         Raises:
+            InvalidInput: the other key is over other attributes, or over these in another order.
             UnknownCell: a class or a combination of classes that the eraser was not fitted on; named, with its count.
         """
+        if key.attributes != self.key.attributes:
+            raise InvalidInput(
+                f"the eraser is for {', '.join(self.key.attributes)}, and these users have {', '.join(key.attributes)}"
+            )
         if self.has_one_map:
             cells = np.full(len(key), np.flatnonzero(~self.key.unmarked)[0])
         else:

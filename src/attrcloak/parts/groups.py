@@ -95,6 +95,11 @@ class Groups:
         return cells
 
     @property
+    def users_of_cells(self) -> NDArray[np.int64]:
+        """(C,) users of the table in each cell."""
+        return np.bincount(self.cell_of_group, self.counts, minlength=len(self.key)).astype(np.int64)
+
+    @property
     def silent(self) -> list[bool]:
         """For each attribute, whether there are users who did not ask for it and whose class is known."""
         return [bool(self.counts[they].any()) for they in ((self.codes != NOT_MARKED) & ~self.marks).T]

@@ -2,7 +2,7 @@
 
 from attrcloak.release.checked import CHECK_ATTACKERS, Release, unlearn
 from attrcloak.release.kept_maps import apply_eraser, apply_to_everybody, undo
-from attrcloak.release.plan import Plan, plan
+from attrcloak.release.planning import Plan, plan
 from attrcloak.release.verdict import MARGIN, Verdict, judge
 
 __all__ = [

@@ -1,5 +1,7 @@
 """A fitted eraser used again: on new users, on everybody, and backwards."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,4 +103,5 @@ def way_back(eraser: Eraser) -> Eraser:
             "this eraser first brought all vectors to one length and does not hold the lengths; use the undo file, or "
             "the old table"
         )
-    return eraser.inverse()
+    undone = f"undo of {eraser.provenance.get('method', 'unnamed')}"
+    return replace(eraser.inverse(), provenance={**eraser.provenance, "method": undone})

@@ -250,7 +250,7 @@ def _scopes(measurements: Sequence[Measurement]) -> set[str]:
 
 
 def replaced(rows: Mapping[str, Sequence[Row]], name: str, folder: Path) -> list[str]:
-    """What files of an earlier run in the folder have that these rows do not, one line a file.
+    """What tables of an earlier run in the folder have that these rows do not, one line a file.
 
     Args:
         rows: by protocol, about to be written.
@@ -261,20 +261,26 @@ def replaced(rows: Mapping[str, Sequence[Row]], name: str, folder: Path) -> list
     for path in (folder / f"{name}.json", folder / f"{name}-sound.json"):
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
-            protocol, had = earlier["protocol"], {(row["dataset"], row["method"]) for row in earlier["rows"]}
+            protocol = earlier["protocol"]
+            had = {tuple(row[field] for field in ROW_OF): row["seeds"] for row in earlier["rows"]}
         except (OSError, ValueError, KeyError, TypeError):
-            continue
+            continue  # nothing there, or nothing of this version
         if protocol not in rows:
             lost.append(f"{path} is of an earlier run and stays; {name}.csv and the page are without it now")
             continue
-        gone = sorted(had - {(row.dataset, row.method) for row in rows[protocol]})
+        new = {tuple(getattr(row, field) for field in ROW_OF): row.seeds for row in rows[protocol]}
+        gone = [" ".join(filter(None, each)) for each, seeds in sorted(had.items()) if new.get(each, 0) < seeds]
         if gone:
-            named = ", ".join(f"{method} on {dataset}" for dataset, method in gone[:5])
             more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
             lost.append(
-                f"{path} had {named}{more} and is replaced; their measurements are kept, so name them all for one table"
+                f"{path} is replaced: it had {', '.join(gone[:5])}{more}, with more seeds or not in this run at all; "
+                "what was measured is kept, so name all of it and the table has it again"
             )
     return lost
+
+
+ROW_OF = ("method", "setting", "dataset", "backbone")
+"""What makes a line of a table."""
 
 
 def _shapes(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:

@@ -1,19 +1,24 @@
 """Maps that are there already, in place of a method that solves for them: other users in files, and the way back."""
 
 import hashlib
+from collections.abc import Sequence
 
-import numpy as np
-
+from attrcloak.data.attributes import CROSS
+from attrcloak.errors import InvalidInput, NotSupported
 from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser
+from attrcloak.parts import Part
+from attrcloak.streaming.passes import free_columns
 from attrcloak.unlearning.method import Length, Solution
 
 
 class KeptMaps:
     """A fitted eraser for ``unlearn_files``: its maps, with classes matched by name, instead of new ones.
 
-    Users whose class or combination of classes the eraser was not fitted on are an error (``UnknownCell``) that names
-    and counts them, before anything is written.
+    No dataclass: the settings of those are written to the manifest, and maps are a secret.
+
+    Args:
+        eraser: the maps, fitted on other users, or the way back of those fitted on these.
     """
 
     name = "kept maps"
@@ -23,13 +28,40 @@ class KeptMaps:
 
     def __repr__(self) -> str:
         """The maps by their digest: a run that is taken up again has to have the same."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.eraser.matrices).tobytes() + self.eraser.offsets.tobytes())
-        return f"KeptMaps({self.eraser.provenance.get('method', 'unnamed')}, sha256:{digest.hexdigest()})"
+        maps = self.eraser
+        meaning = repr((maps.key.attributes, maps.key.classes, maps.scaling, maps.common_length)).encode()
+        arrays = (maps.key.combinations, maps.matrices, maps.offsets)
+        digest = hashlib.sha256(b"".join([meaning, *(array.tobytes() for array in arrays)])).hexdigest()
+        return f"KeptMaps({maps.provenance.get('method', 'unnamed')}, sha256:{digest})"
 
     @property
     def length(self) -> Length:
         """Whether vectors are brought to one length first: as when the eraser was fitted."""
         return "unit" if self.eraser.scaling == "unit" else "keep"
+
+    def columns_for(self, part: Part, asked: Sequence[str] | None) -> tuple[str, ...]:
+        """The attributes to read, which are those of the maps.
+
+        Args:
+            part: of the table.
+            asked: those that were named; None for those of the maps.
+
+        Raises:
+            InvalidInput: others were named, or the table has another width than the maps.
+            NotSupported: the maps are for an intersection of attributes, which files are not joined to.
+        """
+        attributes, width = self.eraser.key.attributes, len(free_columns(part))
+        if width != self.eraser.dim:
+            raise InvalidInput(f"the eraser is for {self.eraser.dim} dimensions, the table has {width}")
+        if asked is not None and tuple(asked) != attributes:
+            raise InvalidInput(f"the eraser is for {', '.join(attributes)}, and {', '.join(asked)} were named")
+        crossed = [name for name in attributes if CROSS in name]
+        if crossed:
+            raise NotSupported(
+                f"the eraser is for {crossed[0]!r}, and people are not crossed in files: give one file that fits in "
+                "memory, or people with a column for each attribute and a new run"
+            )
+        return attributes
 
     def solve(self, moments: CellMoments) -> Solution:
         """The maps for the cells of these users."""

@@ -45,9 +45,10 @@ class Outcome:
 def solve_maps(
     stages: Stages,
     method: MomentMethod | Calibrated,
-    measured: Measured,
+    moments: CellMoments,
     constant: NDArray[np.bool_],
     *,
+    common_length: float,
     scaling: Scaling,
     key: bytes | None,
     silent: Sequence[bool],
@@ -58,24 +59,23 @@ def solve_maps(
     Args:
         stages: of the run.
         method: its settings.
-        measured: of pass 1.
+        moments: of the table that is moved.
         constant: (d_free,) columns that are the same for everybody who moves.
-        scaling: whether vectors are brought to one length first.
+        common_length: what vectors are brought to first, in units of the embedding; 1 where they are not.
+        scaling: whether they are.
         key: secret key of the null draw; None takes that of the work folder.
         silent: for each attribute, whether users of known class did not ask for it.
         fingerprint: of the table as given.
     """
-    kept = method.eraser if isinstance(method, KeptMaps) else None
-    moments, common = scaled(measured, scaling, None if kept is None else kept.common_length)
 
     def solve() -> tuple[Eraser, dict[str, Any]]:
         secret = stages.space.secret_key() if key is None else key
         solution = _solve(method, moments, secret, silent)
         eraser = solution.eraser
-        if kept is None:
+        if not isinstance(method, KeptMaps):
             eraser = _finished(eraser, moments, constant, stages.parts[0])
         provenance = {"method": method.name, "settings": repr(method), "input": fingerprint}
-        eraser = replace(eraser, scaling=scaling, common_length=common, provenance=provenance)
+        eraser = replace(eraser, scaling=scaling, common_length=common_length, provenance=provenance)
         committed = key_commitment(secret) if getattr(method, "uses_key", False) else None
         return eraser, {"stopped": solution.stopped, "steps": len(solution.trace), "key_commitment": committed}
 
@@ -84,12 +84,12 @@ def solve_maps(
     return Outcome(eraser, after, partial(by_maps, eraser=eraser), relative_move(moments, eraser), how)
 
 
-def scaled(measured: Measured, scaling: Scaling, common: float | None = None) -> tuple[CellMoments, float]:
-    """The moments of the table that is moved, and the common length: the root mean square, unless it is given."""
+def scaled(measured: Measured, scaling: Scaling, kept: Eraser | None = None) -> tuple[CellMoments, float]:
+    """The moments of the table that is moved, and the common length: that of kept maps, or the root mean square."""
     if measured.unit is None or scaling == "none":
         return measured.moments, 1.0
     unit = measured.unit
-    common = common or float(np.sqrt(measured.squares / max(unit.users, 1))) or 1.0
+    common = kept.common_length if kept is not None else float(np.sqrt(measured.squares / max(unit.users, 1))) or 1.0
     return replace(unit, mean=common * unit.mean, scatter=common**2 * unit.scatter), common
 
 

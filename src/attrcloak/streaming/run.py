@@ -144,6 +144,9 @@ def unlearn_files(
     }  # fmt: skip
     refuse_nesting([*inputs.values()], output)
     items = _items(items_place, parts[0])
+    kept, columns = None, sources.columns
+    if isinstance(method, KeptMaps):
+        kept, columns = method.eraser, method.columns_for(parts[0], sources.columns)
     scaling = _scaling(method, parts[0], length)
     staging = output.beside(f"{output.name}.partial")
     space = Workspace(_work_folder(sources, output, staging))
@@ -160,7 +163,7 @@ def unlearn_files(
         "scaling": scaling,
         "seed": seed,
         "key": "drawn" if key is None else "given",
-        "columns": None if sources.columns is None else list(sources.columns),
+        "columns": None if columns is None else list(columns),
         "id_column": sources.id_column,
         "vector_column": sources.vector_column,
         "inputs": {what: {name: list(file.stamp()) for name, file in at.files()} for what, at in inputs.items()},
@@ -170,14 +173,15 @@ def unlearn_files(
     with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about):
         runner.prepare(ready)
         stages = Stages(parts, space, staging, runner, progress)
-        groups, sampled = stages.join(inputs, sources.id_column, sources.columns)
+        groups, sampled = stages.join(inputs, sources.id_column, columns)
+        if kept is not None:
+            kept.under(groups.key, groups.users_of_cells)  # who has no map is said before a pass is made
         if not groups.moving:
             raise nothing_to_unlearn(groups.users, tuple(groups.classes))
         sampled = sampled if check else sampled[:0]
         measured = stages.measure(groups, scaling == "unit")
         constant = measured.low == measured.high
-        kept_length = method.eraser.common_length if isinstance(method, KeptMaps) else None
-        moments, common = scaled(measured, scaling, kept_length)
+        moments, common = scaled(measured, scaling, kept)
         if isinstance(method, AttrCloakDD):
             assert interactions is not None  # checked with the method
             assert items is not None
@@ -188,7 +192,7 @@ def unlearn_files(
         else:
             fingerprint = _fingerprint(space, parts)
             outcome = solve_maps(
-                stages, method, measured, constant,
+                stages, method, moments, constant, common_length=common,
                 scaling=scaling, key=key, silent=groups.silent, fingerprint=fingerprint,
             )  # fmt: skip
         written, vectors = stages.move(groups, sampled, outcome.change_of)

@@ -21,7 +21,10 @@ def unit_length(
         common_length: the length to bring them to; the table's root mean square length by default.
 
     Returns:
-        The scaled table, (n,) the lengths before, and the common length.
+        The scaled table, (n,) the lengths before, and the common length, in units of the embedding.
+
+    Raises:
+        NotSupported: length is part of the score: the table has frozen columns or is scored with a constant.
     """
     if table.frozen_columns or table.scoring == "dot+constant":
         raise frozen_length(table.represents)

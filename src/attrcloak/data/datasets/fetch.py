@@ -29,7 +29,7 @@ def download(url: str, digest: str | None, path: Path, progress: Progress | None
         OSError: it cannot be reached, or is not the file expected.
     """
     with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
-        # Made only now: a folder that is left empty looks like data of an unknown layout the next time.
+        # Made only when there is an answer: an empty folder looks like data of an unknown layout the next time.
         path.parent.mkdir(parents=True, exist_ok=True)
         total = int(answer.headers.get("Content-Length") or 0)
         done = 0
