@@ -12,7 +12,8 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.recommenders import train
-from attrcloak.release import apply_eraser, apply_to_everybody, judge, plan, undo, unlearn
+from attrcloak.release import Verdict, apply_eraser, apply_to_everybody, judge, plan, undo, unlearn
+from attrcloak.release.verdict import either
 from attrcloak.unlearning import LEACE, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, LabelFree, MeanRemoval, run
 from attrcloak.unlearning.method import Moved
 from attrcloak.unlearning.undo import OriginalRows
@@ -329,9 +330,13 @@ def test_classes_too_small_to_audit_are_warned_of_by_name() -> None:
 def test_next_steps_of_a_calibrated_table_do_not_send_to_calibrated() -> None:
     leaky = report(found(balanced_accuracy=0.9, ci=(0.88, 0.92)))
     assert any("--method calibrated" in step for step in judge(leaky, method="leace").next_steps)
-    steps = judge(leaky, method="calibrated").next_steps
-    assert steps
-    assert not any("--method calibrated" in step for step in steps)
+    safe = Verdict(True, (), ())
+    assert any("--method calibrated" in step for step in either(safe, judge(leaky, method="leace"), "leace").next_steps)
+    calibrated = judge(leaky, method="calibrated")
+    for steps in (calibrated.next_steps, either(safe, calibrated, "calibrated").next_steps):
+        assert steps
+        assert not any("--method calibrated" in step for step in steps)
+    assert any("--cover" in step for step in either(safe, calibrated, "calibrated").next_steps)
 
 
 @pytest.mark.slow
