@@ -1,13 +1,14 @@
 """Blocks, tiles, threads and memory layouts change how fast the two passes are, and nothing else."""
 
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from attrcloak.errors import InvalidInput
-from attrcloak.moments import CellKey, Eraser, cell_moments, tiles
+from attrcloak.moments import CellKey, Eraser, cell_moments, tile_passes, tiles
 
 USERS, DIM, CELLS = 997, 4, 7
 KEY = CellKey(("a",), (tuple("012345"),), np.arange(-1, 6)[:, None])
@@ -31,16 +32,25 @@ def both_passes(x, cells):
     return moments.count, moments.mean, moments.scatter, eraser().apply(x, cells)
 
 
+@pytest.fixture(params=["numpy", "compiled"])
+def passes(request, monkeypatch):
+    """Who does the passes over tiles, however small the table is."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        monkeypatch.setattr(tile_passes, "NUMBERS_WORTH_COMPILING", 0)
+    return request.param
+
+
 @pytest.fixture
-def small_tiles(monkeypatch):
-    """Tiles of 16 rows in blocks of 160, so that cells span tiles and blocks in every way."""
+def small_tiles(monkeypatch, passes):
+    """Tiles of at most 16 rows and 4 runs in blocks of 160 rows, so that cells span tiles and blocks in every way."""
     monkeypatch.setattr(tiles, "NUMBERS_PER_TILE", 16 * DIM)
     monkeypatch.setattr(tiles, "NUMBERS_PER_BLOCK", 160 * DIM)
     monkeypatch.setattr(tiles, "ROWS_PER_CELL", 1)
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_every_row_is_in_one_tile_under_its_own_cell_and_whole_means_no_other_tile_has_the_cell():
+def test_every_row_is_in_one_tile_under_its_own_cell():
     x, cells = table()
     cells[::7] = -1
     for block in tiles.blocks_by_cell(x, cells, CELLS):
@@ -48,16 +58,29 @@ def test_every_row_is_in_one_tile_under_its_own_cell_and_whole_means_no_other_ti
         np.testing.assert_array_equal(block.vectors, x[block.rows])
         assert sorted(np.concatenate([tile.rows for tile in block.tiles])) == list(range(len(inside)))
         for tile in block.tiles:
-            np.testing.assert_array_equal(
-                np.concatenate([np.full(run.rows.stop - run.rows.start, run.cell) for run in tile.runs]),
-                inside[tile.rows],
-            )
-            for run in tile.runs:
-                rows = tile.rows[run.rows]
-                assert (np.diff(rows) > 0).all()
-                assert run.whole == (len(rows) == (inside == run.cell).sum())
+            np.testing.assert_array_equal(np.repeat(tile.cells, np.diff(tile.edges)), inside[tile.rows])
+            assert len(tile.rows) <= 16
+            assert len(tile.cells) <= 4
+            assert (np.diff(tile.cells) > 0).all()
+            for begin, end in pairwise(tile.edges):
+                assert (np.diff(tile.rows[begin:end]) > 0).all()
 
 
+def test_compiled_and_numpy_agree_to_rounding(monkeypatch):
+    pytest.importorskip("numba")
+    x, cells = table()
+    x += 1e4
+    expected = both_passes(x, cells)
+    monkeypatch.setattr(tile_passes, "NUMBERS_WORTH_COMPILING", 0)
+    assert type(tile_passes.tile_passes(x.size)).__name__ == "CompiledPasses"
+    count, mean, scatter, moved = both_passes(x, cells)
+    np.testing.assert_array_equal(count, expected[0])
+    np.testing.assert_allclose(mean, expected[1], rtol=1e-15)
+    np.testing.assert_allclose(scatter, expected[2], rtol=1e-11, atol=1e-11)
+    np.testing.assert_array_equal(moved, expected[3])
+
+
+@pytest.mark.usefixtures("passes")
 def test_small_tiles_give_the_same_as_one_tile(request):
     x, cells = table()
     whole = both_passes(x, cells)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_key import CellKey
-from attrcloak.moments.tiles import Buffers, Tile, blocks_by_cell, map_over_tiles
+from attrcloak.moments.tile_passes import tile_passes
+from attrcloak.moments.tiles import Tile, blocks_by_cell, map_over_tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -190,35 +191,22 @@ def cell_moments(
     count = np.zeros(len(key), dtype=np.int64)
     mean = np.zeros((len(key), d))
     scatter = np.zeros((len(key), d, d))
-    buffers = Buffers(vectors)
+    passes = tile_passes(vectors.size)
 
-    def add(cell: int, users: int, centre: Matrix, deviations: Matrix) -> None:
-        scatter[cell] += deviations
-        apart = centre - mean[cell]
-        share = users / (count[cell] + users)
-        if count[cell]:
-            scatter[cell] += np.outer(apart, apart * (count[cell] * share))
-        mean[cell] += share * apart
-        count[cell] += users
-
-    def read(table: NDArray[np.floating], tile: Tile) -> list[tuple[int, int, Matrix, Matrix]]:
-        """Add the cells that are whole in this tile; return what it has of the others, which no thread may touch."""
-        _, wide, _ = buffers.gather(table, tile.rows)
-        pieces = []
-        for cell, rows, whole in tile.runs:
-            x = wide[rows]
-            centre = np.full(len(x), 1 / len(x)) @ x
-            x -= centre
-            seen = cell, len(x), centre, x.T @ x
-            if whole:
-                add(*seen)
-            else:
-                pieces.append(seen)
-        return pieces
+    def add(tile: Tile, means: Matrix, scatters: Matrix) -> None:
+        cells, users = tile.cells, np.diff(tile.edges)
+        before, share = count[cells], users / (count[cells] + users)
+        apart = means - mean[cells]
+        if before.any():
+            scatters += (apart * (before * share)[:, None])[:, :, None] * apart[:, None, :]
+        in_a_row = int(cells[-1] - cells[0]) + 1 == len(cells)  # whose scatters are reached without a copy
+        scatter[slice(cells[0], cells[-1] + 1) if in_a_row else cells] += scatters
+        mean[cells] += share[:, None] * apart
+        count[cells] += users
 
     with map_over_tiles(*vectors.shape) as over:
         for block in blocks_by_cell(vectors, cells, len(key)):
-            for pieces in over(partial(read, block.vectors), block.tiles):
-                for piece in pieces:
-                    add(*piece)
+            measured = over(partial(passes.tile_moments, block.vectors), block.tiles)
+            for tile, found in zip(block.tiles, measured, strict=True):
+                add(tile, *found)
     return CellMoments(key, count, mean, scatter)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.moments.tiles import Block, Buffers, Tile, blocks_by_cell, map_over_tiles
+from attrcloak.moments.tile_passes import tile_passes
+from attrcloak.moments.tiles import Block, Tile, blocks_by_cell, map_over_tiles
 from attrcloak.whole_file import replacing
 
 if TYPE_CHECKING:
@@ -135,17 +136,11 @@ class Eraser:
             raise InvalidInput(
                 f"out is {moved.dtype} {moved.shape}, expected {vectors.dtype} {vectors.shape} in one piece, row by row"
             )
-        row = np.dtype((np.void, self.dim * vectors.dtype.itemsize))  # a row that is one item is placed in one piece
         stays = np.append(self.key.unmarked, True)  # cell -1 reads the last entry
-        buffers = Buffers(vectors)
+        passes = tile_passes(vectors.size)
 
         def move(block: Block, tile: Tile) -> None:
-            given, wide, product = buffers.gather(block.vectors, tile.rows)
-            for cell, rows, _ in tile.runs:
-                if not stays[cell]:
-                    np.matmul(wide[rows], self.matrices[cell].T, out=product[rows])
-                    np.add(product[rows], self.offsets[cell], out=given[rows], casting="same_kind")
-            moved[block.rows].view(row)[tile.rows, 0] = given.view(row)[:, 0]
+            passes.move_tile(block.vectors, tile, self.matrices, self.offsets, stays, moved[block.rows])
 
         with map_over_tiles(*vectors.shape) as over:
             for block in blocks_by_cell(vectors, cells, len(self.key)):

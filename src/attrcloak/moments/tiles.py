@@ -1,9 +1,11 @@
 """How both passes walk a table: in blocks of rows, the rows of a block by cell, in tiles that fit a core's cache."""
 
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,26 +13,25 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput
 
-NUMBERS_PER_TILE = 1 << 18
-NUMBERS_PER_BLOCK = 1 << 23
+NUMBERS_PER_TILE = 1 << 19
+NUMBERS_PER_BLOCK = 1 << 24
 ROWS_PER_CELL = 256  # a block has room for so many rows of each cell, or many small cells were many tiny products
 
 Map = Callable[[Callable[["Tile"], Any], Iterable["Tile"]], Iterator[Any]]
 
 
-class Run(NamedTuple):
-    """Consecutive rows of a tile that belong to one cell; ``whole`` when the block has no other row of that cell."""
-
-    cell: int
-    rows: slice
-    whole: bool
-
-
 class Tile(NamedTuple):
-    """Rows of a block, sorted by cell and within a cell by position, and the runs they fall into."""
+    """Rows of a block, sorted by cell and within a cell by position, in R runs of one cell each.
+
+    Attributes:
+        rows: (r,) their positions in the block.
+        cells: (R,) the cell of each run, ascending.
+        edges: (R + 1,) where in ``rows`` runs begin, and the last one ends.
+    """
 
     rows: NDArray[np.intp]
-    runs: list[Run]
+    cells: NDArray[np.intp]
+    edges: NDArray[np.intp]
 
 
 class Block(NamedTuple):
@@ -58,7 +59,7 @@ def blocks_by_cell(vectors: NDArray[Any], cells: NDArray[np.integer], cell_count
     per_block = max(NUMBERS_PER_BLOCK // max(d, 1), ROWS_PER_CELL * cell_count)
     for start in range(0, n, per_block):
         rows = slice(start, min(start + per_block, n))
-        yield Block(rows, np.ascontiguousarray(vectors[rows]), _tiles(cells[rows], cell_count, rows_per_tile(d)))
+        yield Block(rows, np.ascontiguousarray(vectors[rows]), _tiles(cells[rows], cell_count, d))
 
 
 def rows_per_tile(dim: int) -> int:
@@ -66,37 +67,22 @@ def rows_per_tile(dim: int) -> int:
     return max(NUMBERS_PER_TILE // max(dim, 1), 1)
 
 
-def _tiles(cells: NDArray[np.integer], cell_count: int, most: int) -> list[Tile]:
+def _tiles(cells: NDArray[np.integer], cell_count: int, dim: int) -> list[Tile]:
     labels = np.asarray(cells, dtype=np.int64) + 1
     sixteen_bits = cell_count < 1 << 16  # which numpy sorts by radix, ten times as fast
     order = np.argsort(labels.astype(np.uint16) if sixteen_bits else labels, kind="stable")
-    sizes = np.bincount(labels, minlength=cell_count + 1)
-    ends = np.cumsum(sizes)
-    starts = np.arange(0, len(order), most)
+    ends = np.cumsum(np.bincount(labels, minlength=cell_count + 1))
+    starts = np.arange(0, len(order), rows_per_tile(dim))
     edges = np.unique(np.concatenate([starts, ends]))  # runs end where a tile does or a cell
-    label = np.searchsorted(ends, edges[:-1], side="right")
-    lengths = np.diff(edges)
-    first = edges[:-1] % most
-    rows = map(slice, first.tolist(), (first + lengths).tolist())
-    runs = list(map(Run, (label - 1).tolist(), rows, (lengths == sizes[label]).tolist()))
-    cuts = np.searchsorted(edges, [*starts, len(order)]).tolist()
-    return [Tile(order[at : at + most], runs[cuts[i] : cuts[i + 1]]) for i, at in enumerate(starts.tolist())]
-
-
-class Buffers(threading.local):
-    """Room for one tile of a table, made once in each thread that reaches for it."""
-
-    def __init__(self, vectors: NDArray[Any]) -> None:
-        n, d = vectors.shape
-        most = min(n, rows_per_tile(d))
-        self._given, self._wide, self._spare = np.empty((most, d), vectors.dtype), *np.empty((2, most, d))
-
-    def gather(self, vectors: NDArray[Any], rows: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
-        """These rows as they are, the same in float64, and room for as many more in float64."""
-        given, wide, spare = (buffer[: len(rows)] for buffer in (self._given, self._wide, self._spare))
-        np.take(vectors, rows, axis=0, out=given, mode="clip")  # any other mode would copy ``out`` first
-        np.copyto(wide, given)
-        return given, wide, spare
+    cell = np.searchsorted(ends, edges[:-1], side="right") - 1
+    # Nor has a tile more runs than their scatters, d x d numbers each, have room for.
+    most_runs = max(NUMBERS_PER_TILE // max(dim, 1) ** 2, 1)
+    cuts = np.unique(np.concatenate([np.searchsorted(edges, starts), np.arange(0, len(edges), most_runs)]))
+    cuts = np.append(cuts[cuts < len(cell)], len(cell))
+    return [
+        Tile(order[edges[first] : edges[last]], cell[first:last], edges[first : last + 1] - edges[first])
+        for first, last in pairwise(cuts.tolist())
+    ]
 
 
 @contextmanager
@@ -121,4 +107,17 @@ def map_over_tiles(rows: int, dim: int) -> Iterator[Map]:
         yield map
         return
     with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
-        yield pool.map
+        yield partial(_in_order, pool, 2 * threads)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, most: int, function: Callable[[Tile], Any], tiles: Iterable[Tile]
+) -> Iterator[Any]:
+    """The results in the order of the tiles, of which no more than ``most`` are done before their result is taken."""
+    waiting = deque[Future[Any]]()
+    for tile in tiles:
+        waiting.append(pool.submit(function, tile))
+        if len(waiting) == most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

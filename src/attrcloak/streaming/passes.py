@@ -127,6 +127,7 @@ class MovedPart:
 def ready() -> None:
     """Import what both passes need, so that a new process has it before its first part."""
     import pyarrow.parquet  # noqa: F401
+    import scipy.linalg  # noqa: F401
     import threadpoolctl  # noqa: F401
 
 
@@ -275,6 +276,7 @@ def _named(part: Part, at_least: int) -> Any:
 
 def one_thread() -> Any:
     """BLAS on one thread inside: the same part gives the same bits anywhere, and workers do not crowd each other."""
+    import scipy.linalg  # noqa: F401 - only a BLAS that is there can be limited, and compiled passes call SciPy's
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1, user_api="blas")
