@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset")
     parser.add_argument("model")
-    parser.add_argument("--method", choices=("calibrated", "calibrated-dd"), default="calibrated")
+    parser.add_argument("--method", choices=("calibrated", "calibrated-dd", "calibrated-flow"), default="calibrated")
     parser.add_argument("--redraws", type=int, default=5)
     parser.add_argument("--attributes", nargs="*", help="unlearnt together and attacked; all by default")
     parser.add_argument("--data-dir", type=Path)

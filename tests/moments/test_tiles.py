@@ -1,5 +1,6 @@
 """Blocks, tiles, threads and memory layouts change how fast the two passes are, and nothing else."""
 
+import sys
 import threading
 from itertools import pairwise
 
@@ -187,3 +188,23 @@ def test_a_table_and_cells_of_different_lengths_are_refused(pass_over):
     x, cells = table()
     with pytest.raises(InvalidInput, match=r"997 rows need the cell of each"):
         pass_over(x, np.append(cells, 1))
+
+
+def test_without_a_place_to_keep_it_in_every_process_compiles_for_itself(monkeypatch):
+    caching = pytest.importorskip("numba.core.caching")
+    compiled_passes = pytest.importorskip("attrcloak.moments.compiled_passes")
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+
+    def twice(number):
+        return number + number
+
+    assert compiled_passes._compile(twice)(4) == 8
+
+
+def test_without_numba_large_tables_go_the_numpy_way(monkeypatch):
+    monkeypatch.setitem(sys.modules, "attrcloak.moments.compiled_passes", None)
+    tile_passes._compiled.cache_clear()
+    try:
+        assert isinstance(tile_passes.tile_passes(1 << 30), tile_passes.NumpyPasses)
+    finally:
+        tile_passes._compiled.cache_clear()

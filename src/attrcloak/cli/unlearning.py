@@ -89,7 +89,7 @@ def unlearn(
     if earlier is not None and getattr(chosen, "learned_from", "asked") == "asked":
         raise InvalidSettings(
             "--earlier names users whom nothing is learnt from, but this run learns from those who ask alone: add "
-            "--set learned_from=everybody (calibrated, calibrated-dd), or leave it out"
+            "--set learned_from=everybody (calibrated, calibrated-dd, calibrated-flow), or leave it out"
         )
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")

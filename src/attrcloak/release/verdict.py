@@ -10,6 +10,7 @@ from attrcloak.auditing.questions import ASKED
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_dd import CalibratedDD
+from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 
 MARGIN = 0.03
 """How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
@@ -162,7 +163,7 @@ def either(verdict: Verdict, by_others: Verdict, method: str) -> Verdict:
     )
 
 
-CALIBRATED = (Calibrated.name, CalibratedDD.name)
+CALIBRATED = (Calibrated.name, CalibratedDD.name, CalibratedFlow.name)
 
 TAUGHT_BY_OTHERS = (
     "users who did not ask teach attackers what chance would explain among few: use --method calibrated, which takes "

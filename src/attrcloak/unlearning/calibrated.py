@@ -1,6 +1,6 @@
 """Calibrated unlearning: to the permutation null, not to equality."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -13,12 +13,14 @@ from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix, ce
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.transport import gaussian_map
 from attrcloak.progress import Progress
+from attrcloak.unlearning.lengths import at_length, one_length
 from attrcloak.unlearning.list_metric import ListMetric
 from attrcloak.unlearning.method import Length, Moved, Rows, Step, objective
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
 from attrcloak.unlearning.null_goals import null_goals
 from attrcloak.unlearning.request_patterns import Taught, as_if_all_had_asked
 from attrcloak.unlearning.slices import TaughtSlices, slice_steps
+from attrcloak.unlearning.spread import by_spread
 
 _TAME_PER_DIMENSION = 1.5
 """Users per dimension at which the map of a class is drawn half way to the identity, in every sweep."""
@@ -27,6 +29,8 @@ _RETURNS = 2
 _PLAIN_ROUNDS = 3
 """Last rounds of slices, after another match, that users do not bend: bent ways miss the goals a little."""
 
+FlowOf = Callable[[NDArray[np.int32], NDArray[np.int32]], Iterator[Callable[[Matrix], Matrix]]]
+"""Takes classes and drawn classes, (m, A) each, to rounds that take (m, d_free) vectors to steps."""
 MetricOf = Callable[[NDArray[np.int64], Matrix], ListMetric]
 """Takes the rows of (m,) users and an orthonormal basis (d_free, d) to the metric by which these users move."""
 
@@ -108,21 +112,33 @@ class Calibrated:
         """Draw the null, solve in moment space, apply, and refine what needs the rows."""
         return self._moved(rows, None, progress)
 
-    def _moved(self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
+    def _moved(
+        self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None, flow_of: FlowOf | None = None
+    ) -> Moved:
         # Attribute by attribute: where everybody asked for something, some may still show what they did not ask for.
         silent = [bool(users.any()) for users in rows.cells.silent.T]
         if any(silent) and self.learned_from == "everybody":
-            moved = as_if_all_had_asked(rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress))
+            moved = as_if_all_had_asked(
+                rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress, None)
+            )
         else:
-            moved = self._fitted(rows, [0.0 if some else None for some in silent], metric_of, progress)
-        return _in_one_scale(rows, moved) if rows.cells.moves.all() else moved
+            flow_of = None if any(silent) else flow_of
+            moved = self._fitted(rows, [0.0 if some else None for some in silent], metric_of, progress, flow_of)
+        return in_one_scale(rows, moved) if rows.cells.moves.all() else moved
 
-    def _fitted(self, rows: Rows, taught: Taught, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
+    def _fitted(
+        self,
+        rows: Rows,
+        taught: Taught,
+        metric_of: MetricOf | None,
+        progress: Progress | None,
+        flow_of: FlowOf | None,
+    ) -> Moved:
         """All users of ``rows`` who asked, moved; ``taught`` as in ``null_goals``, for each attribute."""
         cells = rows.cells
         drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
         if self.slices:
-            return self._by_rows(rows, drawn, taught, metric_of, progress)
+            return self._by_rows(rows, drawn, taught, metric_of, progress, flow_of)
         moments = rows.moments
         eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn, taught))
         eraser = self.part_of(eraser)
@@ -135,26 +151,28 @@ class Calibrated:
         taught: Taught,
         metric_of: MetricOf | None,
         progress: Progress | None,
+        flow_of: FlowOf | None,
     ) -> Moved:
         """Steps 1 to 3 above; where users have a metric of their own, means and slices move them along it."""
         cells = rows.cells
         asked = np.flatnonzero(cells.moves)
         codes, drawn, of_user = cells.codes[asked], drawn[asked], cells.of_user[asked]
-        length = _one_length(rows.vectors[asked])
-        centre, narrow, wide = _by_spread(rows.vectors[asked], self.exchange)
+        length = one_length(rows.vectors[asked])
+        centre, narrow, wide = by_spread(rows.vectors[asked], self.exchange)
         exchanged = (rows.vectors[asked] - centre) @ narrow
         exchanged = exchanged[secret_generator(rows.key, b"exchange").permutation(len(asked))]
-        core = _at_length(rows.vectors[asked] @ wide, length)
+        beside = (exchanged + centre @ narrow) @ narrow.T
+        core = at_length(rows.vectors[asked] @ wide, length)
         goals = self._goals(core, cell_moments(core, of_user, cells.key), drawn, taught)
         trace: list[Step] = []
 
         def matched(vectors: Matrix) -> Matrix:
             eraser, steps = self.solve_towards(cell_moments(vectors, of_user, cells.key), goals)
             trace.extend(steps)
-            return _at_length(eraser.apply(vectors, of_user), length)
+            return at_length(eraser.apply(vectors, of_user), length)
 
         metric = None if metric_of is None else metric_of(asked, wide)
-        now = core if metric is None else _at_length(metric.with_means(core, codes, goals), length)
+        now = core if metric is None else at_length(metric.with_means(core, codes, goals), length)
         for _ in range(1 + (_RETURNS if length else 0)):
             now = matched(now)
         even, back = _evened(core)
@@ -172,11 +190,15 @@ class Calibrated:
             now = now + bent(slice_steps(now @ even, codes, drawn, basis, anywhere) @ back)
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
+        for steps_of in () if flow_of is None else flow_of(codes, drawn):
+            # All is seen, the exchanged directions too, as attackers see it; only the others move.
+            now = at_length(now, length)
+            now = now + steps_of(now @ wide.T + beside) @ wide
         moved = rows.vectors.copy()
-        moved[asked] = _at_length(now, length) @ wide.T + (exchanged + centre @ narrow) @ narrow.T
+        moved[asked] = at_length(now, length) @ wide.T + beside
         if self.strength < 1:
             old = rows.vectors[asked]
-            moved[asked] = _at_length(old + self.strength * (moved[asked] - old), length)
+            moved[asked] = at_length(old + self.strength * (moved[asked] - old), length)
         return Moved(moved, tuple(trace), "max steps")
 
     def solve_towards(self, moments: CellMoments, goals: Sequence[ClassMoments]) -> tuple[Eraser, tuple[Step, ...]]:
@@ -245,7 +267,7 @@ def _as_they_are(steps: Matrix) -> Matrix:
     return steps
 
 
-def _in_one_scale(rows: Rows, moved: Moved) -> Moved:
+def in_one_scale(rows: Rows, moved: Moved) -> Moved:
     """All users times one factor: the share of a new vector that is still about its user, by least squares, at most 1.
 
     A moved vector is in part a stranger's. Where it is weighed against a constant such as an item bias, that part
@@ -273,31 +295,3 @@ def _evened(vectors: Matrix) -> tuple[Matrix, Matrix]:
     present = values > 1e-9 * max(float(values[-1]), 1e-300)
     roots = np.where(present, np.maximum(values, 1e-300) ** 0.25, 1.0)
     return (directions / roots) @ directions.T, (directions * roots) @ directions.T
-
-
-def _one_length(vectors: Matrix) -> float | None:
-    """The length of all vectors, None where they differ."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    longest = float(lengths.max(initial=0.0))
-    # Zero vectors have no direction and stay where they are; float32 tables keep six digits.
-    return longest if longest > 0 and np.ptp(lengths[lengths > 0]) <= 1e-5 * longest else None
-
-
-def _at_length(vectors: Matrix, length: float | None) -> Matrix:
-    """The vectors brought to a length; as they are without one."""
-    if length is None:
-        return vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors * (length / np.where(lengths > 0, lengths, 1.0)))
-
-
-def _by_spread(vectors: Matrix, share: float) -> tuple[Matrix, Matrix, Matrix]:
-    """The mean (d,), and orthonormal bases (d, j) and (d, d - j) of the narrowest directions and of the others.
-
-    The j narrowest principal directions hold at most ``share`` of the variance together.
-    """
-    centre = vectors.mean(axis=0)
-    values, directions = np.linalg.eigh(np.cov(vectors.T, bias=True).reshape(vectors.shape[1], -1))
-    held = np.cumsum(np.maximum(values, 0.0))
-    narrow = int(np.count_nonzero(held <= share * held[-1])) if held[-1] > 0 else 0
-    return centre, directions[:, :narrow], directions[:, narrow:]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import NotSupported
+from attrcloak.moments.cell_moments import Matrix
 
 
 def unit_length(
@@ -43,3 +44,19 @@ def frozen_length(represents: str) -> NotSupported:
         f"{represents}: frozen columns enter the score, so changing a vector's length would change that "
         "user's ranking; use length='keep'"
     )
+
+
+def one_length(vectors: Matrix) -> float | None:
+    """The length of all vectors, None where they differ."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    longest = float(lengths.max(initial=0.0))
+    # Zero vectors have no direction and stay where they are; float32 tables keep six digits.
+    return longest if longest > 0 and np.ptp(lengths[lengths > 0]) <= 1e-5 * longest else None
+
+
+def at_length(vectors: Matrix, length: float | None) -> Matrix:
+    """The vectors brought to a length; as they are without one."""
+    if length is None:
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors * (length / np.where(lengths > 0, lengths, 1.0)))

@@ -1,0 +1,141 @@
+"""The flow lowers what near neighbours tell, stops at chance, and does not care in what portions it looks."""
+
+import numpy as np
+import pytest
+
+from attrcloak import EmbeddingTable, Ids, UserAttributes
+from attrcloak.attackers import KNNAttacker
+from attrcloak.errors import InvalidSettings
+from attrcloak.unlearning import CalibratedFlow, class_flow, run
+from attrcloak.unlearning.class_flow import BANDS, ClassFlow, _Energies
+
+KEY = b"0123456789abcdef0123456789abcdef"
+
+
+def rings(users=600, dim=8, seed=0):
+    """Two classes with one mean and nearly one covariance: what tells them apart are their neighbourhoods."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 2, users)
+    centres = rng.normal(size=(12, dim)) * 2.5
+    mixture = np.where(codes == 0, rng.integers(0, 6, users), rng.integers(6, 12, users))
+    x = centres[mixture] + rng.normal(size=(users, dim))
+    for k in range(2):
+        x[codes == k] -= x[codes == k].mean(axis=0)
+    return x, codes[:, None].astype(np.int32), rng.permutation(codes)[:, None].astype(np.int32)
+
+
+def knn_accuracy(x, codes, seed=0):
+    known = np.random.default_rng(seed).random(len(x)) < 0.7
+    scores = KNNAttacker().fit_predict(x[known], codes[known, 0], x[~known], 2, 0)
+    right = scores.argmax(axis=1) == codes[~known, 0]
+    return np.mean([right[codes[~known, 0] == k].mean() for k in range(2)])
+
+
+def flown(x, codes, drawn, rounds):
+    flow = ClassFlow(codes, drawn, np.random.default_rng(1))
+    for _ in range(rounds):
+        x = x + flow.steps(x)
+    return x
+
+
+def test_neighbours_tell_and_after_the_flow_they_do_not():
+    x, codes, drawn = rings()
+    assert knn_accuracy(x, codes) > 0.85
+    after = np.mean([knn_accuracy(flown(x, codes, drawn, 40), codes, seed) for seed in range(3)])
+    assert abs(after - 0.5) < 0.06
+
+
+def test_classes_that_are_chance_already_hardly_move():
+    rng = np.random.default_rng(2)
+    x, _, drawn = rings()
+    codes = rng.permutation(drawn)
+    leaky, true, _ = rings()
+
+    def moved(vectors, labels):
+        return ((flown(vectors, labels, drawn, 20) - vectors) ** 2).sum()
+
+    assert moved(x, codes) < 0.2 * moved(leaky, true)
+
+
+def test_energy_is_the_unbiased_mmd_of_a_class_and_everybody():
+    x, codes, drawn = rings(users=60)
+    z = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
+    found = {}
+
+    class Spy(ClassFlow):
+        def _set_speeds(self, seen, similarity):
+            found["seen"], found["similarity"] = seen, similarity
+
+    Spy(codes, drawn, np.random.default_rng(0)).steps(x)
+    distance = ((z[:, None] - z[None]) ** 2).sum(axis=2)
+    for band, width in enumerate(BANDS):
+        kernel = np.exp(-distance / (2 * z.shape[1] * width))
+        np.fill_diagonal(kernel, 0)
+        everybody = kernel.sum() / (60 * 59)
+        np.testing.assert_allclose(found["similarity"][band], everybody, rtol=1e-4)
+        for k in range(2):
+            inside = codes[:, 0] == k
+            n = inside.sum()
+            within = kernel[np.ix_(inside, inside)].sum() / (n * (n - 1))
+            across = kernel[inside].sum() / (n * 59)
+            energy = found["seen"][0].unbiased(band, everybody)[k]
+            np.testing.assert_allclose(energy, n * (within - 2 * across + everybody), rtol=1e-3, atol=1e-4)
+
+
+def test_portions_of_rows_change_nothing(monkeypatch):
+    x, codes, drawn = rings(users=100)
+    whole = ClassFlow(codes, drawn, np.random.default_rng(0)).steps(x)
+    monkeypatch.setattr(class_flow, "_ROWS_AT_ONCE", 7)
+    np.testing.assert_allclose(ClassFlow(codes, drawn, np.random.default_rng(0)).steps(x), whole, atol=1e-4)
+
+
+def test_compared_with_some_the_leak_goes_down_as_well(monkeypatch):
+    x, codes, drawn = rings()
+    monkeypatch.setattr(class_flow, "MOST_REFERENCES", 300)
+    assert abs(knn_accuracy(flown(x, codes, drawn, 40), codes) - 0.5) < 0.12
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((5, 3)), np.ones((1, 3)), np.empty((0, 3)), np.array([[0.0, 1], [0, 1], [1, 1], [1e6, 1]])]
+)
+def test_tables_with_nothing_to_compare_stay_finite(x):
+    codes = np.arange(len(x), dtype=np.int32)[:, None] % 2
+    steps = ClassFlow(codes, codes[::-1], np.random.default_rng(0)).steps(x)
+    assert np.isfinite(steps).all()
+    assert steps.shape == x.shape
+    assert not steps[:, (x == x[:1]).all(axis=0)].any()
+
+
+def test_users_without_a_class_are_not_pulled():
+    x, codes, drawn = rings(users=80)
+    codes, drawn = np.hstack([codes, codes]), np.hstack([drawn, drawn])
+    codes[:10], drawn[:10] = -1, -1
+    steps = ClassFlow(codes, drawn, np.random.default_rng(0)).steps(x)
+    assert not steps[:10].any()
+    assert steps[10:].any(axis=1).all()
+
+
+def test_a_class_of_one_user_has_no_energy():
+    energies = _Energies(np.array([1.0, 3.0], dtype=np.float32), 4)
+    ones = np.ones((4, 2), dtype=np.float32)
+    energies.add(0, np.array([0, 1, 1, 1]), ones, np.ones(4, dtype=np.float32), np.ones(4, dtype=bool))
+    assert energies.unbiased(0, 1.0)[0] == 0
+
+
+def test_the_method_flows_where_all_asked_and_not_where_others_show_their_class():
+    x, codes, _ = rings()
+    ids = np.arange(len(x))
+    table = EmbeddingTable(Ids(ids), x)
+    people = UserAttributes.from_values(ids, gender=["FM"[c] for c in codes[:, 0]])
+    short, long = (run(CalibratedFlow(rounds=n), table, people, key=KEY).table.vectors for n in (1, 20))
+    assert np.abs(short - long).max() > 0.01
+    assert abs(knn_accuracy(long, codes) - 0.5) < 0.1 < knn_accuracy(x, codes) - 0.5
+    some = people.mark({"gender": ids[:300]})
+    one, other = (run(CalibratedFlow(rounds=n), table, some, key=KEY).table.vectors for n in (1, 20))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("settings", [{"slices": 0}, {"rounds": 0}])
+def test_settings_that_leave_nothing_to_do_are_refused(settings):
+    with pytest.raises(InvalidSettings, match="calibrated-flow"):
+        CalibratedFlow(**settings)
