@@ -31,7 +31,7 @@ class ClassFlow:
     After Arbel, Korba, Salim and Gretton (2019): the squared maximum mean discrepancy (MMD) of a class and its drawn
     class, under the kernel exp(-||z_i - z_j||^2 / h) of standardised vectors z, goes down fastest when user i of the
     class moves along sum_j w_j k(z_i, z_j) (z_i - z_j), w_j = 1 for the others of the class and -1 for the users drawn
-    for it. As in mean shift, that is divided by the density at z_i, so that steps are lengths and need no tuning.
+    for it. As in mean shift, that is divided by the density at z_i, so that steps are lengths, whatever the bandwidth.
 
     Matching a class to its draw exactly would take the noise away that classes have by chance, and attackers would end
     *below* chance. So every class stops, under each kernel, where its energy is that of chance: where the unbiased
