@@ -298,6 +298,7 @@ def _unlearning(result: UnlearningResult) -> dict[str, Any]:
         "stopped": result.stopped,
         "objective": {"before": result.objective_before, "after": result.objective_after},
         "relative_move": result.relative_move,
+        "scale": result.scale,
         "settings": dict(result.settings),
         "scaling": result.scaling,
         "input_fingerprint": result.input_fingerprint,

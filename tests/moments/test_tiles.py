@@ -192,13 +192,13 @@ def test_a_table_and_cells_of_different_lengths_are_refused(pass_over):
 
 def test_without_a_place_to_keep_it_in_every_process_compiles_for_itself(monkeypatch):
     caching = pytest.importorskip("numba.core.caching")
-    compiled_passes = pytest.importorskip("attrcloak.moments.compiled_passes")
+    compiling = pytest.importorskip("attrcloak.moments.compiling")
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
 
     def twice(number):
         return number + number
 
-    assert compiled_passes._compile(twice)(4) == 8
+    assert compiling.compiled("contract")(twice)(4) == 8
 
 
 def test_without_numba_large_tables_go_the_numpy_way(monkeypatch):

@@ -19,7 +19,7 @@ class Lists:
     def gradient(self, user_vectors, rng):
         raise AssertionError("lists are all that counts")
 
-    def best_unseen(self, user_vectors, count):
+    def best_unseen(self, user_vectors, count, constants=True):
         scores = user_vectors @ self.items.T
         best = np.argsort(-scores, axis=1)[:, :count]
         return best, np.take_along_axis(scores, best, axis=1)
@@ -46,7 +46,7 @@ def test_more_of_each_list_stays_and_class_means_come_as_near(seed):
 
 def test_without_interactions_it_says_what_to_use_instead():
     table, people = planted_leak("linear", users=60, dim=4, seed=0)
-    with pytest.raises(NotSupported, match="without them use calibrated"):
+    with pytest.raises(NotSupported, match="without them use calibrated-flow"):
         run(CalibratedDD(), table, people, key=KEY)
 
 

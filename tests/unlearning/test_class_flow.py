@@ -7,7 +7,9 @@ from attrcloak import EmbeddingTable, Ids, UserAttributes
 from attrcloak.attackers import KNNAttacker
 from attrcloak.errors import InvalidSettings
 from attrcloak.unlearning import CalibratedFlow, class_flow, run
-from attrcloak.unlearning.class_flow import BANDS, ClassFlow, _Energies
+from attrcloak.unlearning.class_energies import ClassEnergies
+from attrcloak.unlearning.class_flow import WIDEST, ClassFlow
+from attrcloak.unlearning.kernel_rows import BANDS, KernelSums
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -63,23 +65,22 @@ def test_energy_is_the_unbiased_mmd_of_a_class_and_everybody():
     found = {}
 
     class Spy(ClassFlow):
-        def _set_speeds(self, seen, similarity):
-            found["seen"], found["similarity"] = seen, similarity
+        def _set_speeds(self, seen):
+            found["energies"] = seen.unbiased()
 
     Spy(codes, drawn, np.random.default_rng(0)).steps(x)
     distance = ((z[:, None] - z[None]) ** 2).sum(axis=2)
-    for band, width in enumerate(BANDS):
-        kernel = np.exp(-distance / (2 * z.shape[1] * width))
+    for band in range(BANDS):
+        kernel = np.exp(-distance / (2 * z.shape[1] * WIDEST / 2**band))
         np.fill_diagonal(kernel, 0)
         everybody = kernel.sum() / (60 * 59)
-        np.testing.assert_allclose(found["similarity"][band], everybody, rtol=1e-4)
         for k in range(2):
             inside = codes[:, 0] == k
             n = inside.sum()
             within = kernel[np.ix_(inside, inside)].sum() / (n * (n - 1))
             across = kernel[inside].sum() / (n * 59)
-            energy = found["seen"][0].unbiased(band, everybody)[k]
-            np.testing.assert_allclose(energy, n * (within - 2 * across + everybody), rtol=1e-3, atol=1e-4)
+            energy = n * (within - 2 * across + everybody)
+            np.testing.assert_allclose(found["energies"][k, band], energy, rtol=1e-3, atol=1e-4)
 
 
 def test_portions_of_rows_change_nothing(monkeypatch):
@@ -116,10 +117,11 @@ def test_users_without_a_class_are_not_pulled():
 
 
 def test_a_class_of_one_user_has_no_energy():
-    energies = _Energies(np.array([1.0, 3.0], dtype=np.float32), 4)
-    ones = np.ones((4, 2), dtype=np.float32)
-    energies.add(0, np.array([0, 1, 1, 1]), ones, np.ones(4, dtype=np.float32), np.ones(4, dtype=bool))
-    assert energies.unbiased(0, 1.0)[0] == 0
+    energies = ClassEnergies(np.array([1, 3]), 4)
+    sums = KernelSums(np.ones((4, 1, BANDS), dtype=np.float32), np.ones((4, BANDS + 1), dtype=np.float32))
+    energies.add(np.array([[0], [1], [1], [1]], dtype=np.int32), sums, np.ones(4, dtype=bool))
+    assert not energies.unbiased()[0].any()
+    assert energies.unbiased()[1].all()
 
 
 def test_the_method_flows_where_all_asked_and_not_where_others_show_their_class():
@@ -135,7 +137,7 @@ def test_the_method_flows_where_all_asked_and_not_where_others_show_their_class(
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("settings", [{"slices": 0}, {"rounds": 0}])
+@pytest.mark.parametrize("settings", [{"slices": 0}, {"rounds": 0}, {"lists": 1}])
 def test_settings_that_leave_nothing_to_do_are_refused(settings):
     with pytest.raises(InvalidSettings, match="calibrated-flow"):
         CalibratedFlow(**settings)

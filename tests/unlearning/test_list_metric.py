@@ -3,6 +3,7 @@
 import numpy as np
 
 from attrcloak.moments.cell_moments import ClassMoments
+from attrcloak.unlearning import list_metric
 from attrcloak.unlearning.list_metric import ListMetric
 
 
@@ -15,7 +16,8 @@ class Items:
     def gradient(self, user_vectors, rng):
         raise AssertionError("a metric has no use for a gradient")
 
-    def best_unseen(self, user_vectors, count):
+    def best_unseen(self, user_vectors, count, constants=True):
+        assert not constants, "what all users are given alike says nothing of one of them"
         return self.lists[:, :count], np.zeros((len(self.lists), count))
 
 
@@ -30,7 +32,7 @@ def two_tastes(users: int = 40):
 
 
 def metric(loss, vectors):
-    return ListMetric.of(loss, vectors, np.arange(len(vectors)), np.eye(3), 10)
+    return ListMetric.of_unseen(loss, vectors, np.arange(len(vectors)), np.eye(3), 10)
 
 
 def test_each_user_gives_way_where_their_own_list_does_not_look():
@@ -68,3 +70,22 @@ def test_places_past_the_last_unseen_item_count_for_nothing():
     short = Items(loss.items, np.where(np.arange(10) < 6, loss.lists, -1))
     cut = Items(loss.items, loss.lists[:, :6])
     np.testing.assert_allclose(metric(short, vectors).compliance, metric(cut, vectors).compliance, rtol=1e-4, atol=1e-6)
+
+
+def test_where_no_items_are_known_the_nearest_users_stand_for_them():
+    rng = np.random.default_rng(1)
+    vectors = np.zeros((80, 3))
+    vectors[::2, 0], vectors[1::2, 1] = rng.uniform(1, 2, (2, 40))
+    who = np.arange(20)
+    metric = ListMetric.of_users(vectors, who, np.eye(3), 20, rng)
+    steps = metric.bent(np.tile([1.0, 1.0, 0.0], (20, 1)))
+    assert (abs(steps[::2, 1]) > 1.5 * abs(steps[::2, 0])).all()
+    assert (abs(steps[1::2, 0]) > 1.5 * abs(steps[1::2, 1])).all()
+
+
+def test_many_users_look_for_the_nearest_among_some(monkeypatch):
+    monkeypatch.setattr(list_metric, "MOST_USERS", 30)
+    vectors = np.random.default_rng(2).normal(size=(100, 4))
+    metric = ListMetric.of_users(vectors, np.arange(100), np.eye(4), 50, np.random.default_rng(0))
+    step = np.array([0.3, -1.0, 2.0, 0.0])
+    np.testing.assert_allclose(metric.bent(np.tile(step, (100, 1))).mean(axis=0), step, atol=1e-5)

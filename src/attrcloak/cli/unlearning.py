@@ -196,7 +196,7 @@ def _show(released: "Release", output: Path) -> None:
     files.note(
         f"{output}: {int(result.moved.sum())} of {len(result.table)} users moved by {result.method} in "
         f"{result.seconds:.1f} s ({result.stopped}; objective {result.objective_before:.3f} -> "
-        f"{result.objective_after:.3f} nats)"
+        f"{result.objective_after:.3f} nats)" + (f"; all vectors times {result.scale:.3f}" if result.scale != 1 else "")
     )
     if released.audit is not None:
         show(audit_table(released.audit.results))
@@ -216,6 +216,7 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
         "stopped": result.stopped,
         "objective": {"before": result.objective_before, "after": result.objective_after},
         "relative_move": result.relative_move,
+        "scale": result.scale,
         "users_moved": int(result.moved.sum()),
         "input_fingerprint": result.input_fingerprint,
         "output_fingerprint": result.table.fingerprint(),

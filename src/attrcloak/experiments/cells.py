@@ -235,5 +235,6 @@ def _plain_result(result: UnlearningResult | None) -> dict[str, Any]:
         "stopped": result.stopped,
         "objective": {"before": result.objective_before, "after": result.objective_after},
         "relative_move": result.relative_move,
+        "scale": result.scale,
         "scaling": result.scaling,
     }

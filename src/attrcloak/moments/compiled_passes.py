@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg  # noqa: F401 - has the BLAS that Numba calls, which must be there when its threads are limited
-from numba import njit
 from numpy.typing import NDArray
 
+from attrcloak.moments.compiling import compiled
 from attrcloak.moments.tiles import Tile
 
 Matrix = NDArray[np.float64]
@@ -53,17 +53,9 @@ class CompiledPasses:
             out[tile.rows] = wide.astype(out.dtype)
 
 
-def _compile(function: Any) -> Any:
-    # Sums keep the order they are written in, so that a processor with wider registers rounds no differently;
-    # only products and sums may become one instruction.
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no place to keep it in
-        return njit(**options)(function)
-
-
-@_compile
+# Sums keep the order they are written in, so that a processor with wider registers rounds no differently; only
+# products and sums may become one instruction.
+@compiled("contract")
 def _moments(
     vectors: NDArray[Any], rows: NDArray[np.intp], edges: NDArray[np.intp], mean: Matrix, scatter: Matrix
 ) -> None:
@@ -99,7 +91,7 @@ def _moments(
             reference[j] += total[j] / count
 
 
-@_compile
+@compiled("contract")
 def _move(
     vectors: NDArray[Any],
     rows: NDArray[np.intp],

@@ -182,13 +182,14 @@ class BPRLoss:
         return self.on(user_vectors, *self.seen.triples(rng, self.batch))
 
     def best_unseen(
-        self, user_vectors: NDArray[np.float64], count: int
+        self, user_vectors: NDArray[np.float64], count: int, constants: bool = True
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Each user's best items among those not in ``seen``, frozen columns included in the score.
+        """Each user's best items among those not in ``seen``.
 
         Args:
             user_vectors: (n, d_free) all users, in the order of the interactions.
             count: items in a list.
+            constants: add what comes from frozen columns, such as item biases, to the score.
 
         Returns:
             (n, count) items, best first, -1 past the last unseen one, and their scores, 0 there.
@@ -199,7 +200,9 @@ class BPRLoss:
         found = np.zeros((len(user_vectors), count))
         for start in range(0, len(user_vectors), USERS_PER_CHUNK):
             part = slice(start, start + USERS_PER_CHUNK)
-            scores = user_vectors[part] @ self.items.T + self.frozen_users[part] @ self.frozen_items.T
+            scores = user_vectors[part] @ self.items.T
+            if constants:
+                scores += self.frozen_users[part] @ self.frozen_items.T
             first, last = np.searchsorted(users, [start, start + len(scores)])
             scores[users[first:last] - start, known[first:last]] = -np.inf
             best = np.argsort(-scores, axis=1, kind="stable")[:, :length]

@@ -1,6 +1,6 @@
 """Calibrated unlearning: to the permutation null, not to equality."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -20,7 +20,7 @@ from attrcloak.unlearning.null_draw import null_labels, secret_generator
 from attrcloak.unlearning.null_goals import null_goals
 from attrcloak.unlearning.request_patterns import Taught, as_if_all_had_asked
 from attrcloak.unlearning.slices import TaughtSlices, slice_steps
-from attrcloak.unlearning.spread import by_spread
+from attrcloak.unlearning.spread import exchanged
 
 _TAME_PER_DIMENSION = 1.5
 """Users per dimension at which the map of a class is drawn half way to the identity, in every sweep."""
@@ -29,8 +29,6 @@ _RETURNS = 2
 _PLAIN_ROUNDS = 3
 """Last rounds of slices, after another match, that users do not bend: bent ways miss the goals a little."""
 
-FlowOf = Callable[[NDArray[np.int32], NDArray[np.int32]], Iterator[Callable[[Matrix], Matrix]]]
-"""Takes classes and drawn classes, (m, A) each, to rounds that take (m, d_free) vectors to steps."""
 MetricOf = Callable[[NDArray[np.int64], Matrix], ListMetric]
 """Takes the rows of (m,) users and an orthonormal basis (d_free, d) to the metric by which these users move."""
 
@@ -112,33 +110,21 @@ class Calibrated:
         """Draw the null, solve in moment space, apply, and refine what needs the rows."""
         return self._moved(rows, None, progress)
 
-    def _moved(
-        self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None, flow_of: FlowOf | None = None
-    ) -> Moved:
+    def _moved(self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
         # Attribute by attribute: where everybody asked for something, some may still show what they did not ask for.
         silent = [bool(users.any()) for users in rows.cells.silent.T]
         if any(silent) and self.learned_from == "everybody":
-            moved = as_if_all_had_asked(
-                rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress, None)
-            )
+            moved = as_if_all_had_asked(rows, lambda rows, taught: self._fitted(rows, taught, metric_of, progress))
         else:
-            flow_of = None if any(silent) else flow_of
-            moved = self._fitted(rows, [0.0 if some else None for some in silent], metric_of, progress, flow_of)
+            moved = self._fitted(rows, [0.0 if some else None for some in silent], metric_of, progress)
         return in_one_scale(rows, moved) if rows.cells.moves.all() else moved
 
-    def _fitted(
-        self,
-        rows: Rows,
-        taught: Taught,
-        metric_of: MetricOf | None,
-        progress: Progress | None,
-        flow_of: FlowOf | None,
-    ) -> Moved:
+    def _fitted(self, rows: Rows, taught: Taught, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
         """All users of ``rows`` who asked, moved; ``taught`` as in ``null_goals``, for each attribute."""
         cells = rows.cells
         drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)
         if self.slices:
-            return self._by_rows(rows, drawn, taught, metric_of, progress, flow_of)
+            return self._by_rows(rows, drawn, taught, metric_of, progress)
         moments = rows.moments
         eraser, trace = self.solve_towards(moments, self._goals(rows.vectors, moments, drawn, taught))
         eraser = self.part_of(eraser)
@@ -151,17 +137,13 @@ class Calibrated:
         taught: Taught,
         metric_of: MetricOf | None,
         progress: Progress | None,
-        flow_of: FlowOf | None,
     ) -> Moved:
         """Steps 1 to 3 above; where users have a metric of their own, means and slices move them along it."""
         cells = rows.cells
         asked = np.flatnonzero(cells.moves)
         codes, drawn, of_user = cells.codes[asked], drawn[asked], cells.of_user[asked]
         length = one_length(rows.vectors[asked])
-        centre, narrow, wide = by_spread(rows.vectors[asked], self.exchange)
-        exchanged = (rows.vectors[asked] - centre) @ narrow
-        exchanged = exchanged[secret_generator(rows.key, b"exchange").permutation(len(asked))]
-        beside = (exchanged + centre @ narrow) @ narrow.T
+        wide, beside = exchanged(rows.vectors[asked], self.exchange, secret_generator(rows.key, b"exchange"))
         core = at_length(rows.vectors[asked] @ wide, length)
         goals = self._goals(core, cell_moments(core, of_user, cells.key), drawn, taught)
         trace: list[Step] = []
@@ -190,10 +172,6 @@ class Calibrated:
             now = now + bent(slice_steps(now @ even, codes, drawn, basis, anywhere) @ back)
             if progress is not None:
                 progress(self.name, done + 1, self.slices)
-        for steps_of in () if flow_of is None else flow_of(codes, drawn):
-            # All is seen, the exchanged directions too, as attackers see it; only the others move.
-            now = at_length(now, length)
-            now = now + steps_of(now @ wide.T + beside) @ wide
         moved = rows.vectors.copy()
         moved[asked] = at_length(now, length) @ wide.T + beside
         if self.strength < 1:
@@ -280,7 +258,7 @@ def in_one_scale(rows: Rows, moved: Moved) -> Moved:
     scale = min(1.0, float(np.vdot(rows.vectors, new)) / max(float(np.vdot(new, new)), 1e-300))
     if eraser is not None:
         eraser = Eraser(eraser.key, scale * eraser.matrices, scale * eraser.offsets)
-    return replace(moved, vectors=scale * new, eraser=eraser)
+    return replace(moved, vectors=scale * new, eraser=eraser, scale=scale)
 
 
 def _evened(vectors: Matrix) -> tuple[Matrix, Matrix]:

@@ -1,57 +1,99 @@
-"""Calibrated unlearning that ends in a flow: each class until it is as like itself as chance, near and far."""
+"""Calibrated unlearning in a flow: users move on their own, where their class is not like chance."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings
-from attrcloak.moments.cell_moments import Matrix
+from attrcloak.moments.cell_key import CellKey
+from attrcloak.moments.cell_moments import Matrix, cell_moments
 from attrcloak.progress import Progress
-from attrcloak.unlearning.calibrated import Calibrated
+from attrcloak.unlearning.calibrated import Calibrated, MetricOf, in_one_scale
 from attrcloak.unlearning.class_flow import ClassFlow
+from attrcloak.unlearning.lengths import at_length, one_length
+from attrcloak.unlearning.list_metric import ListMetric, shifted
 from attrcloak.unlearning.method import Moved, Rows
-from attrcloak.unlearning.null_draw import secret_generator
+from attrcloak.unlearning.null_draw import null_labels, secret_generator
+from attrcloak.unlearning.spread import exchanged
+
+_MATCHES_OF_ONE_LENGTH = 6
+"""Times that class means are matched and vectors of one length brought back to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibratedFlow(Calibrated):
-    """As ``Calibrated`` with few slices, and then a flow along kernels of all widths (``ClassFlow``).
+    """As near to a secret permutation of the labels as ``Calibrated``, with less of every user's list lost on the way.
 
-    Slices see one direction at a time; whom a k-NN attacker asks, a user's nearest neighbours, they hardly see. In the
-    flow users move on their own, and only where their class is denser than chance: away from others of it, towards
-    users drawn for it. With ``match="mean"`` and some 50 rounds it does the work of the covariance maps too, which on
-    ML-1M (two models each of ALS and BPR) kept more of the recommendations and left more to quadratic attackers and
-    networks. On ALS the moment equations read more than after ``Calibrated``.
+    A map of a class moves all its users alike, those too whom nothing gives away. Here only the class means are brought
+    to the draw at once; all else that a class shows drifts away in a flow along kernels of all widths (``ClassFlow``):
+    a user moves where users of the class are denser than chance, and a class rests where it is as like itself as
+    chance is. So it is second moments and near neighbours at once, and no map of a cell that moments would give.
 
-    A round costs n min(n, 8192) d operations and more. Where some users did not ask for an attribute and show their
-    class, there is no flow, for attackers learn from them what is not chance here; use ``Calibrated`` there, which has
-    more slices.
+    Where lengths differ, both are bent by what each user's own list would notice (``ListMetric``). Without interactions
+    and items the users nearest to a user stand for the items that suit them: a direction in which these differ is one
+    that orders a list. Vectors that are all of one length, such as those of plain dot products, are not bent: there the
+    nearest users share what was seen already, and what is left to recommend would have to give way to it.
+
+    Needs n d^2 float32 numbers of memory, and a round costs n min(n, 8192) d operations and more. Where some users did
+    not ask for an attribute and show their class, attackers learn from them what is not chance here: there it does what
+    ``Calibrated`` does, whose settings are for that.
 
     Attributes:
         rounds: of the flow.
+        lists: members of a list whose order is to be kept, where there are lists.
     """
 
     name: ClassVar[str] = "calibrated-flow"
 
-    slices: int = 5
-    rounds: int = 10
+    rounds: int = 50
+    lists: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.slices < 1 or self.rounds < 1:
-            raise InvalidSettings("calibrated-flow moves row by row: slices and rounds must be at least 1")
+        if self.slices < 1 or self.rounds < 1 or self.lists < 2:
+            raise InvalidSettings(
+                f"{self.name} moves row by row: slices and rounds must be at least 1 and lists at least 2"
+            )
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
-        """Draw the null, go to its moments, and flow."""
+        """Draw the null, bring the class means to it, and flow."""
+        if rows.cells.silent.any():
+            return self._moved(rows, None, progress)
+        rng = secret_generator(rows.key, b"lists")
+        neighbours = partial(ListMetric.of_users, rows.vectors, length=self.lists, rng=rng)
+        return self._flowed(rows, neighbours if one_length(rows.vectors) is None else None, progress)
 
-        def flow_of(codes: NDArray[np.int32], drawn: NDArray[np.int32]) -> Iterator[Callable[[Matrix], Matrix]]:
-            flow = ClassFlow(codes, drawn, secret_generator(rows.key, b"flow"))
-            for done in range(self.rounds):
-                yield flow.steps
-                if progress is not None:
-                    progress(f"{self.name}, flow", done + 1, self.rounds)
+    def _flowed(self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
+        cells = rows.cells
+        asked = np.flatnonzero(cells.moves)
+        old, codes = rows.vectors[asked], cells.codes[asked]
+        drawn = null_labels(cells.codes, rows.table.ids.values, rows.key)[asked]
+        length = one_length(old)
+        wide, beside = exchanged(old, self.exchange, secret_generator(rows.key, b"exchange"))
+        start = at_length(old @ wide, length)
+        metric = None if metric_of is None else metric_of(asked, wide)
+        drawn_key, drawn_cells = CellKey.of(cells.key.attributes, cells.key.classes, drawn)
+        goals = cell_moments(start, drawn_cells, drawn_key).marginals()
 
-        return self._moved(rows, None, progress, flow_of)
+        def matched(vectors: Matrix) -> Matrix:
+            for _ in range(_MATCHES_OF_ONE_LENGTH if length else 1):
+                there = shifted(vectors, codes, goals) if metric is None else metric.with_means(vectors, codes, goals)
+                vectors = at_length(there, length)
+            return vectors
+
+        flow = ClassFlow(codes, drawn, secret_generator(rows.key, b"flow"))
+        now = matched(start)
+        for done in range(self.rounds):
+            # All is seen, the exchanged directions too, as attackers see it; only the others move.
+            steps = flow.steps(now @ wide.T + beside) @ wide
+            now = at_length(now + (steps if metric is None else metric.bent(steps)), length)
+            if progress is not None:
+                progress(self.name, done + 1, self.rounds)
+        moved = rows.vectors.copy()
+        moved[asked] = matched(now) @ wide.T + beside
+        if self.strength < 1:
+            moved[asked] = at_length(old + self.strength * (moved[asked] - old), length)
+        result = Moved(moved, stopped="max steps")
+        return in_one_scale(rows, result) if cells.moves.all() else result

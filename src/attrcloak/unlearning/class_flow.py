@@ -6,22 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
+from attrcloak.unlearning.class_energies import ClassEnergies
+from attrcloak.unlearning.kernel_rows import BANDS, References, kernel_rows
 
-BANDS = (2.5, 1.25, 0.625, 0.3125, 0.15625)
-"""Bandwidths of the kernels, in mean squared distances of two users: from all but linear to the nearest neighbours.
-Each is half of the one before, so that its kernel is that one's square."""
+WIDEST = 2.5
+"""Bandwidth of the widest kernel, which is all but linear, in mean squared distances of two users. The narrowest is a
+sixteenth of it, for near neighbours."""
 _RATE = 1.5
 """Share of a difference between a class and chance that one round takes away where all kernels see it, times the root
 of the class's share of the users. Above 2 classes would overshoot from side to side."""
+_REST = (0.0, 0.0, 0.0, 0.4, 0.8)
+"""Energy at which a class rests under each kernel, widest first, in standard deviations of a drawn class's. Narrow
+kernels weigh users in dense places more than a k-NN attacker does, who would end below chance if they rested at 0."""
 _FULL_SPEED = 0.2
-"""Standard deviations of a drawn class's energy at which a class moves at full speed."""
+"""Standard deviations above its rest at which a class moves at full speed."""
 _BACK = 0.5
 """Speed at most, over the full one, of a class that is less like itself than chance, back to where it came from."""
 _LONGEST_STEP = 0.25
 """Of a user, in root mean squared distances from the mean: for those who are alone under a narrow kernel."""
 MOST_REFERENCES = 8192
 """Users that everybody is compared with in a round; where there are more, they are drawn anew for every round."""
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 128
 
 
 @dataclass(eq=False)
@@ -35,8 +40,9 @@ class ClassFlow:
 
     Matching a class to its draw exactly would take the noise away that classes have by chance, and attackers would end
     *below* chance. So every class stops, under each kernel, where its energy is that of chance: where the unbiased
-    estimate of the squared MMD between the class and everybody, without the pairs of a user with itself, is 0. Where
-    it is below, the class goes back. One round looks at the energies that the round before has seen.
+    estimate of the squared MMD between the class and everybody, without the pairs of a user with itself, is 0, or a
+    little more under narrow kernels. Where it is below, the class goes back. One round looks at the energies that the
+    round before has seen.
 
     Attributes:
         codes: (n, A) classes, -1 where not marked.
@@ -47,10 +53,18 @@ class ClassFlow:
     codes: NDArray[np.int32]
     drawn: NDArray[np.int32]
     rng: np.random.Generator
-    _speeds: list[Matrix] = field(init=False)
+    _own: NDArray[np.int32] = field(init=False)
+    _chance: NDArray[np.int32] = field(init=False)
+    _speeds: Matrix = field(init=False)
 
     def __post_init__(self) -> None:
-        self._speeds = [np.ones((len(BANDS), self._classes(a))) for a in range(self.codes.shape[1])]
+        classes = self.codes.max(axis=0, initial=-1) + 1
+        # Classes are counted through all attributes, one after the other.
+        first = np.cumsum(classes) - classes
+        self._own, self._chance = (
+            np.where(codes >= 0, codes + first, -1).astype(np.int32) for codes in (self.codes, self.drawn)
+        )
+        self._speeds = np.ones((int(classes.sum()), BANDS))
 
     def steps(self, vectors: Matrix) -> Matrix:
         """(n, d) steps of one round.
@@ -79,95 +93,47 @@ class ClassFlow:
         place = np.full(n, -1)
         place[some] = np.arange(len(some))
         others, square = z[some], (z**2).sum(axis=1)
-        own = [_one_hot(column[some], self._classes(a)) for a, column in enumerate(self.codes.T)]
-        pulls = [self._pulls(a, some, columns) for a, columns in enumerate(own)]
-        seen = [_Energies(columns.sum(axis=0), len(some)) for columns in own]
-        everybody, drift = np.zeros((len(BANDS) + 1, 2)), np.zeros_like(z)
+        references, rows_of, seen = (
+            self._references(some),
+            kernel_rows(),
+            ClassEnergies(self._of_class(self._own[some]), len(some)),
+        )
+        drift = np.empty_like(z)
         for start in range(0, n, _ROWS_AT_ONCE):
             rows = slice(start, min(start + _ROWS_AT_ONCE, n))
             here, mine = z[rows], place[rows]
-            themselves = np.flatnonzero(mine >= 0), mine[mine >= 0]
-            distance = square[rows, None] + square[some] - 2 * (here @ others.T)
-            kernel = np.exp(np.maximum(distance, 0) * np.float32(-1 / (2 * q * BANDS[0])))
-            kernel[themselves] = 0
-            among = mine >= 0  # the pair of a user with itself does not count
-            for band in range(len(BANDS)):
-                density = kernel.sum(axis=1)
-                weights = np.zeros_like(kernel)
-                for a, column in enumerate(self.codes.T):
-                    codes = column[rows]
-                    marked = np.flatnonzero(codes >= 0)
-                    weights[marked] += pulls[a][band][codes[marked]]
-                    seen[a].add(band, codes[marked], kernel[marked] @ own[a], density[marked], among[marked])
-                everybody[band] += density.sum(dtype=np.float64), len(among) * len(some) - among.sum()
-                weights *= kernel
-                toward = weights.sum(axis=1, keepdims=True) * here - weights @ others
-                drift[rows] += toward / (density[:, None] + np.float32(1e-12))
-                kernel *= kernel  # the kernel of the next band
-            everybody[-1] += kernel.sum(dtype=np.float64), len(among) * len(some) - among.sum()
-        self._set_speeds(seen, everybody[:, 0] / np.maximum(everybody[:, 1], 1))
-        return drift * np.float32(_RATE / len(BANDS))
+            among = mine >= 0
+            kernel = here @ others.T
+            kernel *= -2
+            kernel += square[rows, None]
+            kernel += square[some]
+            np.maximum(kernel, 0, out=kernel)
+            kernel *= np.float32(-1 / (2 * q * WIDEST))
+            np.exp(kernel, out=kernel)
+            kernel[np.flatnonzero(among), mine[among]] = 0  # the pair of a user with itself does not count
+            sums = rows_of(kernel, self._own[rows], references)
+            seen.add(self._own[rows], sums, among)
+            drift[rows] = kernel.sum(axis=1, keepdims=True) * here - kernel @ others
+        self._set_speeds(seen)
+        return drift * np.float32(_RATE / BANDS)
 
-    def _pulls(self, attribute: int, some: NDArray[np.int64], own: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(bands, K, m) weight of each of the users that everybody is compared with, for users of each class."""
-        drawn = _one_hot(self.drawn[some, attribute], own.shape[1])
-        mine, theirs = (columns / np.maximum(columns.sum(axis=0), 1) for columns in (own, drawn))
-        count = np.bincount(self.codes[:, attribute] + 1, minlength=own.shape[1] + 1)[1:]
-        size = len(some) * np.sqrt(count / max(len(self.codes), 1))
-        both = (own.sum(axis=0) > 0) & (drawn.sum(axis=0) > 0)
-        pull = ((mine - theirs) * (size * both)).T
-        return np.asarray(self._speeds[attribute][:, :, None] * pull, dtype=np.float32)
+    def _references(self, some: NDArray[np.int64]) -> References:
+        """Users that everybody is compared with in this round, and how strongly those of each class pull."""
+        own, drawn = self._of_class(self._own[some]), self._of_class(self._chance[some])
+        share = self._of_class(self._own) / max(len(self._own), 1)
+        size = len(some) * np.sqrt(share) * ((own > 0) & (drawn > 0))
+        return References(
+            np.ascontiguousarray(self._own[some].T),
+            np.ascontiguousarray(self._chance[some].T),
+            (size / np.maximum(own, 1)).astype(np.float32),
+            (size / np.maximum(drawn, 1)).astype(np.float32),
+            self._speeds.astype(np.float32),
+        )
 
-    def _set_speeds(self, seen: "list[_Energies]", similarity: Matrix) -> None:
-        """From the energies, in standard deviations of those of drawn classes."""
-        for band in range(len(BANDS)):
-            mean = max(float(similarity[band]), 1e-300)
-            usual = np.sqrt(2 * max(float(similarity[band + 1]) - mean**2, 1e-30))
-            for a, energies in enumerate(seen):
-                energy = energies.unbiased(band, mean) / usual
-                self._speeds[a][band] = np.clip(energy / _FULL_SPEED, -_BACK, 1.0)
+    def _set_speeds(self, seen: ClassEnergies) -> None:
+        speeds = np.clip((seen.in_deviations() - _REST) / _FULL_SPEED, -_BACK, 1.0)
+        self._speeds = np.where(seen.known[:, None], speeds, 0.0)  # a single user has nobody to be like
 
-    def _classes(self, attribute: int) -> int:
-        return int(self.codes[:, attribute].max(initial=-1)) + 1
-
-
-class _Energies:
-    """Sums over the users of each class of one attribute, by band."""
-
-    def __init__(self, others: NDArray[np.float32], in_all: int) -> None:
-        self._others, self._others_in_all = others, in_all
-        self._users = np.zeros(len(others))
-        self._sums = np.zeros((len(BANDS), 4, len(others)))
-
-    def add(
-        self,
-        band: int,
-        codes: NDArray[np.int32],
-        by_class: NDArray[np.float32],
-        density: NDArray[np.float32],
-        among: NDArray[np.bool_],
-    ) -> None:
-        """Users of classes ``codes``, their summed kernels with each class and with everybody they are compared with.
-
-        ``among`` are those who are themselves compared with.
-        """
-        classes = len(self._others)
-        within = np.take_along_axis(by_class, codes[:, None], axis=1)[:, 0]
-        own_pairs, pairs = self._others[codes] - among, self._others_in_all - among
-        for number, values in enumerate((within, own_pairs, density, pairs)):
-            self._sums[band, number] += np.bincount(codes, values, classes)
-        if band == 0:
-            self._users += np.bincount(codes, minlength=classes)
-
-    def unbiased(self, band: int, similarity: float) -> Matrix:
-        """(K,) n_k times the unbiased squared MMD of each class and everybody; 0 for classes of one user or none."""
-        within, own_pairs, cross, pairs = self._sums[band]
-        several = own_pairs >= 1
-        inside = within / np.where(several, own_pairs, 1.0)
-        across = cross / np.maximum(pairs, 1)
-        return np.where(several, self._users * (inside - 2 * across + similarity), 0.0)
-
-
-def _one_hot(codes: NDArray[np.int32], classes: int) -> NDArray[np.float32]:
-    """(n, K); no row has a 1 where the code is -1."""
-    return np.asarray(codes[:, None] == np.arange(classes), dtype=np.float32)
+    def _of_class(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """(C,) users of every class."""
+        return np.bincount(codes[codes >= 0], minlength=len(self._speeds))

@@ -16,6 +16,8 @@ _RIDGE = 0.1
 _ROUNDS = 6
 """Rounds over the attributes until all class means agree; the rest is left to the Gaussian maps that follow."""
 _CHUNK = 512
+MOST_USERS = 8192
+"""Users among whom each user's nearest are looked for, where users stand for items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +39,10 @@ class ListMetric:
     compliance: NDArray[np.float32]
 
     @classmethod
-    def of(cls, loss: RankingLoss, vectors: Matrix, who: NDArray[np.int64], basis: Matrix, length: int) -> "ListMetric":
-        """From the lists of some users.
+    def of_unseen(
+        cls, loss: RankingLoss, vectors: Matrix, who: NDArray[np.int64], basis: Matrix, length: int
+    ) -> "ListMetric":
+        """From the unseen items that suit each user best, whatever constants are added to the score.
 
         Args:
             loss: knows items and what was seen.
@@ -47,13 +51,47 @@ class ListMetric:
             basis: (d_free, d) orthonormal directions in which they will move.
             length: unseen items of a list that count.
         """
-        d = basis.shape[1]
-        items = loss.items @ basis
+        return cls.of_lists(loss.items @ basis, loss.best_unseen(vectors, length, constants=False)[0][who])
+
+    @classmethod
+    def of_users(
+        cls, vectors: Matrix, who: NDArray[np.int64], basis: Matrix, length: int, rng: np.random.Generator
+    ) -> "ListMetric":
+        """From the users nearest to each, where no items are known.
+
+        Vectors of items lie where those of their users do, so users stand for items here: whom a user agrees with most,
+        by the product of what is theirs beyond the mean.
+
+        Args:
+            vectors: (n, d_free) all users.
+            who: (m,) rows of the users whose metric is wanted.
+            basis: (d_free, d) orthonormal directions in which they will move.
+            length: users of a list.
+            rng: chooses whom to look among, where there are more than ``MOST_USERS``.
+        """
+        places = vectors @ basis
+        places = (places - places.mean(axis=0)).astype(np.float32)
+        known = len(places) if len(places) <= MOST_USERS else MOST_USERS
+        others = places if known == len(places) else places[rng.choice(len(places), known, replace=False)]
+        lists = np.empty((len(who), min(length, known)), dtype=np.int64)
+        for start in range(0, len(who), _CHUNK):
+            scores = places[who[start : start + _CHUNK]] @ others.T
+            lists[start : start + _CHUNK] = np.argpartition(-scores, lists.shape[1] - 1, axis=1)[:, : lists.shape[1]]
+        return cls.of_lists(others.astype(np.float64), lists)
+
+    @classmethod
+    def of_lists(cls, items: Matrix, lists: NDArray[np.int64]) -> "ListMetric":
+        """From the head of every user's list.
+
+        Args:
+            items: (I, d).
+            lists: (m, length) rows of ``items``, -1 past the end of a list.
+        """
+        d = items.shape[1]
         catalogue = np.atleast_2d(np.cov(items.T, bias=True))
         floor = _CATALOGUE * catalogue / _trace(catalogue) + _RIDGE * np.eye(d) / d
-        lists = loss.best_unseen(vectors, length)[0][who]
-        compliance = np.empty((len(who), d, d), dtype=np.float32)
-        for start in range(0, len(who), _CHUNK):
+        compliance = np.empty((len(lists), d, d), dtype=np.float32)
+        for start in range(0, len(lists), _CHUNK):
             chosen = lists[start : start + _CHUNK]
             listed = (chosen >= 0)[:, :, None]
             head = items[chosen] * listed
@@ -87,6 +125,24 @@ class ListMetric:
                         pull = np.linalg.solve(compliance, wanted - now[rows].mean(axis=0))
                         now[rows] += self.compliance[rows] @ pull
         return now
+
+
+def shifted(vectors: Matrix, codes: NDArray[np.int32], goals: Sequence[ClassMoments]) -> Matrix:
+    """(n, d) vectors whose class means are near those of the goals, every user of a class moved alike.
+
+    Args:
+        vectors: (n, d).
+        codes: (n, A) classes, -1 where not marked.
+        goals: one set of class moments an attribute; only the means are read.
+    """
+    now = vectors.copy()
+    for _ in range(_ROUNDS):
+        for goal, column in zip(goals, codes.T, strict=True):
+            for k, wanted in enumerate(goal.mean):
+                rows = column == k
+                if rows.any():
+                    now[rows] += wanted - now[rows].mean(axis=0)
+    return now
 
 
 def _trace(matrices: Matrix) -> Matrix:

@@ -35,8 +35,11 @@ class RankingLoss(RecommendationLoss, Protocol):
         """(I, d_free) item vectors of the free columns."""
         ...
 
-    def best_unseen(self, user_vectors: Matrix, count: int) -> tuple[NDArray[np.int64], Matrix]:
-        """Each user's best unseen items, best first (n, count), -1 past the last, and their scores (0 there)."""
+    def best_unseen(self, user_vectors: Matrix, count: int, constants: bool = True) -> tuple[NDArray[np.int64], Matrix]:
+        """Each user's best unseen items, best first (n, count), -1 past the last, and their scores (0 there).
+
+        Without ``constants``, such as item biases, by what is the user's own of the score.
+        """
         ...
 
 
@@ -66,12 +69,16 @@ class Solution:
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """What a method makes of rows: (n, d_free) new vectors in float64, and the eraser where one gives the same."""
+    """What a method makes of rows: (n, d_free) new vectors in float64, and the eraser where one gives the same.
+
+    ``scale`` is a factor of all of them that the method put in at the end, the same for everybody.
+    """
 
     vectors: Matrix
     trace: tuple[Step, ...] = ()
     stopped: Stopped = "closed form"
     eraser: Eraser | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +160,8 @@ class UnlearningResult:
         common_length: that length.
         lengths: (n,) the lengths before that, for undo; None without scaling.
         moved: (n,) users who asked for something.
+        scale: factor of all new vectors that the method put in at the end, for their weight against constants of the
+            score. Scaled alike, the vectors as they were would rank otherwise too: compare with these.
     """
 
     table: EmbeddingTable
@@ -172,6 +181,7 @@ class UnlearningResult:
     lengths: NDArray[np.float64] | None
     moved: NDArray[np.bool_]
     seed: int
+    scale: float = 1.0
 
     @property
     def steps(self) -> int:

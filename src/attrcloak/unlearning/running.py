@@ -131,6 +131,7 @@ def run(
         lengths=lengths,
         moved=cells.moves,
         seed=seed,
+        scale=moved.scale,
     )
 
 

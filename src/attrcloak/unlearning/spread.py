@@ -15,3 +15,19 @@ def by_spread(vectors: Matrix, share: float) -> tuple[Matrix, Matrix, Matrix]:
     held = np.cumsum(np.maximum(values, 0.0))
     narrow = int(np.count_nonzero(held <= share * held[-1])) if held[-1] > 0 else 0
     return centre, directions[:, :narrow], directions[:, narrow:]
+
+
+def exchanged(vectors: Matrix, share: float, rng: np.random.Generator) -> tuple[Matrix, Matrix]:
+    """What the narrowest directions hold, dealt out to the users anew, and a basis of the others.
+
+    Args:
+        vectors: (n, d).
+        share: of the variance, that the exchanged directions hold at most.
+        rng: deals.
+
+    Returns:
+        (d, q) orthonormal basis of the wide directions, and (n, d) what users have beside their coordinates there.
+    """
+    centre, narrow, wide = by_spread(vectors, share)
+    dealt = ((vectors - centre) @ narrow)[rng.permutation(len(vectors))]
+    return wide, (dealt + centre @ narrow) @ narrow.T
