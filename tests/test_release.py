@@ -14,7 +14,17 @@ from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.recommenders import train
 from attrcloak.release import Verdict, apply_eraser, apply_to_everybody, judge, plan, undo, unlearn
 from attrcloak.release.verdict import either
-from attrcloak.unlearning import LEACE, AttrCloakDF, Barycentre, Calibrated, GaussianNoise, LabelFree, MeanRemoval, run
+from attrcloak.unlearning import (
+    LEACE,
+    AttrCloakDF,
+    Barycentre,
+    Calibrated,
+    CalibratedFlow,
+    GaussianNoise,
+    LabelFree,
+    MeanRemoval,
+    run,
+)
 from attrcloak.unlearning.method import Moved
 from attrcloak.unlearning.undo import OriginalRows
 
@@ -179,6 +189,9 @@ def test_the_plan_counts_and_does_nothing() -> None:
     assert any("7 users" in text for text in planned.warnings)
     asked = people.mark({"gender": [0, 5, 6]})
     assert plan(table, asked, MeanRemoval()).moving == 3
+    flow = plan(table, people, CalibratedFlow(rounds=50_000), attributes=["gender"])
+    assert flow.memory_bytes - planned.memory_bytes == 4 * 200 * 8**2
+    assert flow.seconds > 10 * planned.seconds
     assert plan(table, asked, MeanRemoval()).lone_cells == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 from attrcloak.data import EmbeddingTable, Ids, UserAttributes
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
 from attrcloak.moments import CellKey, cell_moments
-from attrcloak.unlearning import Calibrated, run
+from attrcloak.unlearning import Calibrated, CalibratedFlow, run
 from attrcloak.unlearning.null_draw import null_labels
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -87,15 +87,23 @@ def test_the_key_decides_the_draw_and_is_nowhere_in_the_result():
     assert KEY.decode() not in repr(first)
 
 
-@pytest.mark.parametrize("slices", [0, 3])
-def test_beside_item_biases_everybody_is_scaled_by_one_factor_below_one(slices):
+@pytest.mark.parametrize(
+    "method",
+    [
+        Calibrated(slices=0, length="keep"),
+        Calibrated(slices=3, length="keep"),
+        CalibratedFlow(rounds=2, length="keep"),
+    ],
+)
+def test_beside_item_biases_everybody_is_scaled_by_one_factor_below_one(method):
     table, people = leaky()
     biased = EmbeddingTable(table.ids, np.c_[table.vectors, np.ones(900)], frozen_columns=(6,), scoring="dot+constant")
-    method = Calibrated(slices=slices, length="keep")
-    plain, scaled = (run(method, each, people, key=KEY).table.free for each in (table, biased))
+    results = [run(method, each, people, key=KEY) for each in (table, biased)]
+    plain, scaled = (each.table.free for each in results)
     factors = scaled / plain
-    np.testing.assert_allclose(factors, factors[0, 0], rtol=1e-8)
+    np.testing.assert_allclose(factors, factors[0, 0], rtol=1e-6)
     assert 0.3 < factors[0, 0] < 1
+    np.testing.assert_allclose([each.scale for each in results], [1, factors[0, 0]], rtol=1e-6)
     # No other factor brings the new vectors closer to the old ones.
     for other in (0.97, 1.03):
         assert ((scaled - biased.free) ** 2).sum() < ((other * scaled - biased.free) ** 2).sum()

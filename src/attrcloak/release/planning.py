@@ -9,6 +9,7 @@ import numpy as np
 
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 from attrcloak.unlearning.method import MomentMethod, RowMethod
 
 
@@ -70,6 +71,7 @@ def plan(
             warnings.append(f"{name}: only one class occurs, so there is nothing to tell apart")
     steps = int(getattr(method, "steps", 1))
     products = 4 * len(table) * d * d + 12 * steps * len(cells.key) * d**3
+    multiplications, more = method.cost(len(table), d) if isinstance(method, CalibratedFlow) else (0, 0)
     return Plan(
         users=len(table),
         moving=int(cells.moves.sum()),
@@ -77,8 +79,8 @@ def plan(
         cells=len(cells.key),
         lone_cells=int((counts == 1).sum()),
         small_classes=small,
-        memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * len(cells.key) * d * d),
-        seconds=products / _multiplications_per_second(d),
+        memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * len(cells.key) * d * d) + more,
+        seconds=(products + multiplications) / _multiplications_per_second(d),
         warnings=tuple(warnings),
     )
 

@@ -11,13 +11,15 @@ from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import Matrix, cell_moments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated, MetricOf, in_one_scale
-from attrcloak.unlearning.class_flow import ClassFlow
+from attrcloak.unlearning.class_flow import MOST_REFERENCES, ClassFlow
 from attrcloak.unlearning.lengths import at_length, one_length
 from attrcloak.unlearning.list_metric import ListMetric, shifted
 from attrcloak.unlearning.method import Moved, Rows
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
 from attrcloak.unlearning.spread import exchanged
 
+_MULTIPLICATIONS_A_PAIR = 50
+"""In a round, of two users' kernels, beside those of their vectors."""
 _MATCHES_OF_ONE_LENGTH = 6
 """Times that class means are matched and vectors of one length brought back to it."""
 
@@ -47,7 +49,7 @@ class CalibratedFlow(Calibrated):
 
     name: ClassVar[str] = "calibrated-flow"
 
-    rounds: int = 50
+    rounds: int = 80
     lists: int = 50
 
     def __post_init__(self) -> None:
@@ -56,6 +58,11 @@ class CalibratedFlow(Calibrated):
             raise InvalidSettings(
                 f"{self.name} moves row by row: slices and rounds must be at least 1 and lists at least 2"
             )
+
+    def cost(self, users: int, dimensions: int) -> tuple[int, int]:
+        """Multiplications of all rounds and bytes of the lists' metric, roughly, beside what every method needs."""
+        pairs = users * min(users, MOST_REFERENCES)
+        return self.rounds * pairs * (2 * dimensions + _MULTIPLICATIONS_A_PAIR), 4 * users * dimensions**2
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Draw the null, bring the class means to it, and flow."""

@@ -95,7 +95,7 @@ class ClassFlow:
         others, square = z[some], (z**2).sum(axis=1)
         references, rows_of, seen = (
             self._references(some),
-            kernel_rows(),
+            kernel_rows(n * len(some)),
             ClassEnergies(self._of_class(self._own[some]), len(some)),
         )
         drift = np.empty_like(z)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 BANDS = 5
 """Kernels, each the square of the one before: half as wide."""
 
+PAIRS_WORTH_COMPILING = 1 << 18
+"""A round of fewer pairs of users is done before the compiled way is loaded."""
+
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int32]
 
@@ -91,9 +94,13 @@ def numpy_rows(kernel: Floats, codes: Codes, references: References) -> KernelSu
     return KernelSums(within, density)
 
 
+def kernel_rows(pairs: int) -> KernelRows:
+    """For so many pairs of users in a round: compiled where that pays and Numba is installed."""
+    return _compiled() if pairs >= PAIRS_WORTH_COMPILING else numpy_rows
+
+
 @cache
-def kernel_rows() -> KernelRows:
-    """Compiled where Numba is installed."""
+def _compiled() -> KernelRows:
     try:
         from attrcloak.unlearning.compiled_kernel_rows import compiled_rows
     except ImportError:  # Numba is an extra
