@@ -49,7 +49,7 @@ class CalibratedFlow(Calibrated):
 
     name: ClassVar[str] = "calibrated-flow"
 
-    rounds: int = 80
+    rounds: int = 60
     lists: int = 50
 
     def __post_init__(self) -> None:

@@ -20,8 +20,9 @@ _REST = (0.0, 0.0, 0.0, 0.4, 0.8)
 kernels weigh users in dense places more than a k-NN attacker does, who would end below chance if they rested at 0."""
 _FULL_SPEED = 0.2
 """Standard deviations above its rest at which a class moves at full speed."""
-_BACK = 0.5
-"""Speed at most, over the full one, of a class that is less like itself than chance, back to where it came from."""
+_BACK = 0.1
+"""Speed at most, over the full one, of a class that is less like itself than chance, back to where it came from. Above,
+small classes swing to and fro, and take others along."""
 _LONGEST_STEP = 0.25
 """Of a user, in root mean squared distances from the mean: for those who are alone under a narrow kernel."""
 MOST_REFERENCES = 8192
