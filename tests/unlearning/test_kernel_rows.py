@@ -50,13 +50,13 @@ def test_sums_and_weights_are_those_of_the_definition(compiled):
 
 
 def test_few_pairs_are_not_worth_compiling_for():
-    assert kernel_rows.kernel_rows(1000) is numpy_rows
+    assert kernel_rows.choose_rows(1000) is numpy_rows
 
 
 def test_without_numba_it_goes_the_numpy_way(monkeypatch):
     monkeypatch.setitem(sys.modules, "attrcloak.unlearning.compiled_kernel_rows", None)
     kernel_rows._compiled.cache_clear()
     try:
-        assert kernel_rows.kernel_rows(1 << 30) is numpy_rows
+        assert kernel_rows.choose_rows(1 << 30) is numpy_rows
     finally:
         kernel_rows._compiled.cache_clear()

@@ -241,7 +241,7 @@ def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMet
             f"interactions and items are for attrcloak-dd, and {method.name} would not look at them; leave them out or "
             "choose --method attrcloak-dd"
         )
-    if isinstance(method, Calibrated):
+    if type(method) is Calibrated:  # those derived from it move row by row
         return replace(method, slices=0)
     if isinstance(method, MomentMethod):
         return method

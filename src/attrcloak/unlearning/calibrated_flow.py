@@ -11,7 +11,7 @@ from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import Matrix, cell_moments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated, MetricOf, in_one_scale
-from attrcloak.unlearning.class_flow import MOST_REFERENCES, ClassFlow
+from attrcloak.unlearning.class_flow import ClassFlow
 from attrcloak.unlearning.lengths import at_length, one_length
 from attrcloak.unlearning.list_metric import ListMetric, shifted
 from attrcloak.unlearning.method import Moved, Rows
@@ -33,14 +33,21 @@ class CalibratedFlow(Calibrated):
     a user moves where users of the class are denser than chance, and a class rests where it is as like itself as
     chance is. So it is second moments and near neighbours at once, and no map of a cell that moments would give.
 
-    Where lengths differ, both are bent by what each user's own list would notice (``ListMetric``). Without interactions
-    and items the users nearest to a user stand for the items that suit them: a direction in which these differ is one
-    that orders a list. Vectors that are all of one length, such as those of plain dot products, are not bent: there the
-    nearest users share what was seen already, and what is left to recommend would have to give way to it.
+    Where lengths differ, the shifts of means and the steps of the flow are bent by what each user's own list would
+    notice (``ListMetric``). Without interactions and items the users nearest to a user stand for the items that suit
+    them: a direction in which these differ is one that orders a list. Vectors that are all of one length, such as those
+    of plain dot products, are not bent: there the nearest users share what was seen already, and what is left to
+    recommend would have to give way to it.
 
-    Needs n d^2 float32 numbers of memory, and a round costs n min(n, 8192) d operations and more. Where some users did
-    not ask for an attribute and show their class, attackers learn from them what is not chance here: there it does what
-    ``Calibrated`` does, whose settings are for that.
+    Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class. Attackers
+    see that; leave such users out, or train vectors that differ.
+
+    A round costs n^2 d operations and more, about a minute for 50,000 users, and lists that bend need n d^2 float32
+    numbers of memory. One key gives one result on one machine; other processors round otherwise.
+
+    Where some users did not ask for an attribute and show their class, attackers learn from them what is not chance
+    here: there it does what ``Calibrated`` does. The settings of that which are not ``exchange``, ``strength`` or
+    ``length`` are for such tables alone.
 
     Attributes:
         rounds: of the flow.
@@ -56,13 +63,13 @@ class CalibratedFlow(Calibrated):
         super().__post_init__()
         if self.slices < 1 or self.rounds < 1 or self.lists < 2:
             raise InvalidSettings(
-                f"{self.name} moves row by row: slices and rounds must be at least 1 and lists at least 2"
+                f"{self.name} moves row by row: rounds, and slices, for tables where some did not ask, must be at "
+                "least 1, and lists at least 2"
             )
 
     def cost(self, users: int, dimensions: int) -> tuple[int, int]:
         """Multiplications of all rounds and bytes of the lists' metric, roughly, beside what every method needs."""
-        pairs = users * min(users, MOST_REFERENCES)
-        return self.rounds * pairs * (2 * dimensions + _MULTIPLICATIONS_A_PAIR), 4 * users * dimensions**2
+        return self.rounds * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR), 4 * users * dimensions**2
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Draw the null, bring the class means to it, and flow."""
@@ -90,7 +97,7 @@ class CalibratedFlow(Calibrated):
                 vectors = at_length(there, length)
             return vectors
 
-        flow = ClassFlow(codes, drawn, secret_generator(rows.key, b"flow"))
+        flow = ClassFlow(codes, drawn)
         now = matched(start)
         for done in range(self.rounds):
             # All is seen, the exchanged directions too, as attackers see it; only the others move.
@@ -100,6 +107,8 @@ class CalibratedFlow(Calibrated):
                 progress(self.name, done + 1, self.rounds)
         moved = rows.vectors.copy()
         moved[asked] = matched(now) @ wide.T + beside
+        if length:  # a vector without a direction gets none
+            moved[asked] = np.where(old.any(axis=1, keepdims=True), moved[asked], old)
         if self.strength < 1:
             moved[asked] = at_length(old + self.strength * (moved[asked] - old), length)
         result = Moved(moved, stopped="max steps")

@@ -15,51 +15,46 @@ class ClassEnergies:
     paired with itself. Of drawn classes it is 0 on average.
 
     Args:
-        references: (C,) users that everybody is compared with, of every class.
-        in_all: their number.
+        users: (C,) of every class.
+        in_all: number of users.
     """
 
-    def __init__(self, references: NDArray[np.int64], in_all: int) -> None:
-        self._references, self._in_all = references, in_all
-        classes = len(references)
-        self._users, self._own_pairs, self._pairs = (np.zeros(classes) for _ in range(3))
-        self._within, self._across = (np.zeros((classes, BANDS)) for _ in range(2))
-        self._everybody, self._all_pairs = np.zeros(BANDS + 1), 0
+    def __init__(self, users: NDArray[np.int64], in_all: int) -> None:
+        self._users, self._in_all = users.astype(np.float64), in_all
+        self._within, self._across = (np.zeros((len(users), BANDS)) for _ in range(2))
+        self._everybody = np.zeros(BANDS + 1)
 
-    def add(self, codes: NDArray[np.int32], sums: KernelSums, among: NDArray[np.bool_]) -> None:
+    def add(self, codes: NDArray[np.int32], sums: KernelSums) -> None:
         """Some users.
 
         Args:
             codes: (r, A) their classes, counted through all attributes; -1 where not marked.
             sums: of their kernels.
-            among: (r,) whether they are themselves compared with.
         """
-        others = self._in_all - among
         for a, column in enumerate(codes.T):
             marked = column >= 0
-            classes = column[marked]
-            np.add.at(self._users, classes, 1)
-            np.add.at(self._own_pairs, classes, self._references[classes] - among[marked])
-            np.add.at(self._pairs, classes, others[marked])
-            np.add.at(self._within, classes, sums.within[marked, a])
-            np.add.at(self._across, classes, sums.density[marked, :BANDS])
+            np.add.at(self._within, column[marked], sums.within[marked, a])
+            np.add.at(self._across, column[marked], sums.density[marked, :BANDS])
         self._everybody += sums.density.sum(axis=0, dtype=np.float64)
-        self._all_pairs += int(others.sum())
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """(C,) classes with pairs of users to look at."""
-        return self._own_pairs >= 1
+        return self._users >= 2
 
     def unbiased(self) -> Matrix:
         """(C, BANDS) energies; 0 where none is known."""
-        within = self._within / np.maximum(self._own_pairs, 1.0)[:, None]
-        across = self._across / np.maximum(self._pairs, 1.0)[:, None]
+        pairs = self._users[:, None] * (self._users[:, None] - 1)
+        within = self._within / np.maximum(pairs, 1.0)
+        across = self._across / np.maximum(self._users[:, None] * (self._in_all - 1), 1.0)
         energies = self._users[:, None] * (within - 2 * across + self._similarity()[:BANDS])
         return np.where(self.known[:, None], energies, 0.0)
 
     def in_deviations(self) -> Matrix:
-        """(C, BANDS) energies over the standard deviation of those of drawn classes, but for the share of the class."""
+        """(C, BANDS) energies over the standard deviation of those of drawn classes, or a little more.
+
+        Two things are left in that would make it smaller: the factor 1 - n_k/n, and differences of density.
+        """
         mean = self._similarity()
         # The square of a kernel is the next one: its mean is the kernel's second moment.
         variance = np.maximum(mean[1:] - mean[:BANDS] ** 2, 1e-30)
@@ -67,4 +62,4 @@ class ClassEnergies:
 
     def _similarity(self) -> Matrix:
         """(BANDS + 1,) mean kernels of all pairs."""
-        return self._everybody / max(self._all_pairs, 1)
+        return self._everybody / max(self._in_all * (self._in_all - 1), 1)

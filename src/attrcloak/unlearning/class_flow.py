@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
 from attrcloak.unlearning.class_energies import ClassEnergies
-from attrcloak.unlearning.kernel_rows import BANDS, References, kernel_rows
+from attrcloak.unlearning.kernel_rows import BANDS, References, choose_rows
 
 WIDEST = 2.5
 """Bandwidth of the widest kernel, which is all but linear, in mean squared distances of two users. The narrowest is a
@@ -15,18 +15,16 @@ sixteenth of it, for near neighbours."""
 _RATE = 1.5
 """Share of a difference between a class and chance that one round takes away where all kernels see it, times the root
 of the class's share of the users. Above 2 classes would overshoot from side to side."""
-_REST = (0.0, 0.0, 0.0, 0.4, 0.8)
+_REST = np.array((0.0, 0.0, 0.0, 0.4, 0.8))
 """Energy at which a class rests under each kernel, widest first, in standard deviations of a drawn class's. Narrow
 kernels weigh users in dense places more than a k-NN attacker does, who would end below chance if they rested at 0."""
 _FULL_SPEED = 0.2
 """Standard deviations above its rest at which a class moves at full speed."""
 _BACK = 0.1
-"""Speed at most, over the full one, of a class that is less like itself than chance, back to where it came from. Above,
-small classes swing to and fro, and take others along."""
+"""Speed at most, over the full one, of a class that is less like itself than chance, back towards others of its own.
+Above, small classes swing to and fro, and take others along."""
 _LONGEST_STEP = 0.25
 """Of a user, in root mean squared distances from the mean: for those who are alone under a narrow kernel."""
-MOST_REFERENCES = 8192
-"""Users that everybody is compared with in a round; where there are more, they are drawn anew for every round."""
 _ROWS_AT_ONCE = 128
 
 
@@ -43,23 +41,24 @@ class ClassFlow:
     *below* chance. So every class stops, under each kernel, where its energy is that of chance: where the unbiased
     estimate of the squared MMD between the class and everybody, without the pairs of a user with itself, is 0, or a
     little more under narrow kernels. Where it is below, the class goes back. One round looks at the energies that the
-    round before has seen.
+    round before has seen; the first goes at full speed.
+
+    All pairs of users are looked at. With some of them drawn anew for each round, the noise of the energies would drive
+    classes apart that are at chance.
 
     Attributes:
         codes: (n, A) classes, -1 where not marked.
         drawn: (n, A) classes under permuted labels, with as many users each.
-        rng: chooses whom everybody is compared with, where not with all.
     """
 
     codes: NDArray[np.int32]
     drawn: NDArray[np.int32]
-    rng: np.random.Generator
     _own: NDArray[np.int32] = field(init=False)
     _chance: NDArray[np.int32] = field(init=False)
     _speeds: Matrix = field(init=False)
 
     def __post_init__(self) -> None:
-        classes = self.codes.max(axis=0, initial=-1) + 1
+        classes = np.maximum(self.codes.max(axis=0, initial=-1), self.drawn.max(axis=0, initial=-1)) + 1
         # Classes are counted through all attributes, one after the other.
         first = np.cumsum(classes) - classes
         self._own, self._chance = (
@@ -74,7 +73,7 @@ class ClassFlow:
             vectors: (n, d) where everybody is; columns that do not vary are left alone.
         """
         steps = np.zeros_like(vectors)
-        if len(vectors) < 2:
+        if len(vectors) < 2 or not len(self._speeds):
             return steps
         spread = vectors.std(axis=0)
         varies = spread > 1e-9 * max(float(spread.max(initial=0.0)), 1e-300)
@@ -90,44 +89,35 @@ class ClassFlow:
     def _drift(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, q) steps of standardised users, and the speeds of the next round."""
         n, q = z.shape
-        some = np.arange(n) if n <= MOST_REFERENCES else self.rng.choice(n, MOST_REFERENCES, replace=False)
-        place = np.full(n, -1)
-        place[some] = np.arange(len(some))
-        others, square = z[some], (z**2).sum(axis=1)
-        references, rows_of, seen = (
-            self._references(some),
-            kernel_rows(n * len(some)),
-            ClassEnergies(self._of_class(self._own[some]), len(some)),
-        )
+        square = (z**2).sum(axis=1)
+        own = self._of_class(self._own)
+        references, rows_of, seen = self._references(own), choose_rows(n * n), ClassEnergies(own, n)
         drift = np.empty_like(z)
         for start in range(0, n, _ROWS_AT_ONCE):
             rows = slice(start, min(start + _ROWS_AT_ONCE, n))
-            here, mine = z[rows], place[rows]
-            among = mine >= 0
-            kernel = here @ others.T
+            here = z[rows]
+            kernel = here @ z.T
             kernel *= -2
             kernel += square[rows, None]
-            kernel += square[some]
+            kernel += square
             np.maximum(kernel, 0, out=kernel)
             kernel *= np.float32(-1 / (2 * q * WIDEST))
             np.exp(kernel, out=kernel)
-            kernel[np.flatnonzero(among), mine[among]] = 0  # the pair of a user with itself does not count
+            np.fill_diagonal(kernel[:, start:], 0)  # the pair of a user with itself does not count
             sums = rows_of(kernel, self._own[rows], references)
-            seen.add(self._own[rows], sums, among)
-            drift[rows] = kernel.sum(axis=1, keepdims=True) * here - kernel @ others
+            seen.add(self._own[rows], sums)
+            drift[rows] = kernel.sum(axis=1, keepdims=True) * here - kernel @ z
         self._set_speeds(seen)
         return drift * np.float32(_RATE / BANDS)
 
-    def _references(self, some: NDArray[np.int64]) -> References:
-        """Users that everybody is compared with in this round, and how strongly those of each class pull."""
-        own, drawn = self._of_class(self._own[some]), self._of_class(self._chance[some])
-        share = self._of_class(self._own) / max(len(self._own), 1)
-        size = len(some) * np.sqrt(share) * ((own > 0) & (drawn > 0))
+    def _references(self, own: NDArray[np.int64]) -> References:
+        """How strongly everybody pulls in this round; ``own`` users of each class."""
+        size = np.sqrt(len(self._own) * own)
         return References(
-            np.ascontiguousarray(self._own[some].T),
-            np.ascontiguousarray(self._chance[some].T),
+            np.ascontiguousarray(self._own.T),
+            np.ascontiguousarray(self._chance.T),
             (size / np.maximum(own, 1)).astype(np.float32),
-            (size / np.maximum(drawn, 1)).astype(np.float32),
+            (size / np.maximum(self._of_class(self._chance), 1)).astype(np.float32),
             self._speeds.astype(np.float32),
         )
 

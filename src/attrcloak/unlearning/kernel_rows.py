@@ -94,8 +94,8 @@ def numpy_rows(kernel: Floats, codes: Codes, references: References) -> KernelSu
     return KernelSums(within, density)
 
 
-def kernel_rows(pairs: int) -> KernelRows:
-    """For so many pairs of users in a round: compiled where that pays and Numba is installed."""
+def choose_rows(pairs: int) -> KernelRows:
+    """Choose for so many pairs of users in a round: compiled where that pays and Numba is installed."""
     return _compiled() if pairs >= PAIRS_WORTH_COMPILING else numpy_rows
 
 

@@ -14,7 +14,7 @@ _CATALOGUE = 0.5
 _RIDGE = 0.1
 """Weight of the plain squared move beside both: a direction that no item uses is not free of charge."""
 _ROUNDS = 6
-"""Rounds over the attributes until all class means agree; the rest is left to the Gaussian maps that follow."""
+"""Rounds over the attributes until all class means all but agree."""
 _CHUNK = 512
 MOST_USERS = 8192
 """Users among whom each user's nearest are looked for, where users stand for items."""
@@ -59,8 +59,8 @@ class ListMetric:
     ) -> "ListMetric":
         """From the users nearest to each, where no items are known.
 
-        Vectors of items lie where those of their users do, so users stand for items here: whom a user agrees with most,
-        by the product of what is theirs beyond the mean.
+        Vectors of items lie where those of their users do, so users stand for items here: those whom a user agrees with
+        most, by the product of what is theirs beyond the mean, the user among them.
 
         Args:
             vectors: (n, d_free) all users.
@@ -98,11 +98,15 @@ class ListMetric:
             head = (head - head.sum(axis=1, keepdims=True) / np.maximum(listed.sum(axis=1, keepdims=True), 1)) * listed
             covariance = np.swapaxes(head, 1, 2) @ head
             compliance[start : start + _CHUNK] = np.linalg.inv(covariance / _trace(covariance) + floor)
-        return cls(compliance @ np.linalg.inv(compliance.mean(axis=0)))
+        whole = np.linalg.inv(compliance.mean(axis=0, dtype=np.float64)).astype(np.float32)
+        for start in range(0, len(lists), _CHUNK):
+            compliance[start : start + _CHUNK] = compliance[start : start + _CHUNK] @ whole
+        return cls(compliance)
 
     def bent(self, steps: Matrix) -> Matrix:
         """(n, d) steps turned to where each user's list minds less; where all users get one step, its mean stays."""
-        return np.asarray(np.matmul(self.compliance, steps[:, :, None])[:, :, 0], dtype=np.float64)
+        narrow = steps.astype(np.float32)[:, :, None]
+        return np.asarray(np.matmul(self.compliance, narrow)[:, :, 0], dtype=np.float64)
 
     def with_means(self, vectors: Matrix, codes: NDArray[np.int32], goals: Sequence[ClassMoments]) -> Matrix:
         """(n, d) vectors whose class means are near those of the goals, at least cost for the lists.
@@ -123,7 +127,7 @@ class ListMetric:
                 for wanted, rows, compliance in zip(goal.mean, classes, compliances, strict=True):
                     if compliance is not None:
                         pull = np.linalg.solve(compliance, wanted - now[rows].mean(axis=0))
-                        now[rows] += self.compliance[rows] @ pull
+                        now[rows] += self.compliance[rows] @ pull.astype(np.float32)
         return now
 
 
