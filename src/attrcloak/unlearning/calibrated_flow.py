@@ -39,8 +39,8 @@ class CalibratedFlow(Calibrated):
     of plain dot products, are not bent: there the nearest users share what was seen already, and what is left to
     recommend would have to give way to it.
 
-    Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class. Attackers
-    see that; leave such users out, or train vectors that differ.
+    Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class.
+    Attackers see that; leave such users out, or train vectors that differ.
 
     A round costs n^2 d operations and more, about a minute for 50,000 users, and lists that bend need n d^2 float32
     numbers of memory. One key gives one result on one machine; other processors round otherwise.
