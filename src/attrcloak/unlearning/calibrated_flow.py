@@ -42,8 +42,9 @@ class CalibratedFlow(Calibrated):
     Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class.
     Attackers see that; leave such users out, or train vectors that differ.
 
-    A round costs n^2 d operations and more, about a minute for 50,000 users, and lists that bend need n d^2 float32
-    numbers of memory. One key gives one result on one machine; other processors round otherwise.
+    A round costs n^2 d operations and more, .4 s for 6,040 users in 64 dimensions on one thread where it is compiled,
+    and lists that bend need n d^2 float32 numbers of memory. One key gives one result on one machine; other processors
+    round otherwise.
 
     Where some users did not ask for an attribute and show their class, attackers learn from them what is not chance
     here: there it does what ``Calibrated`` does. The settings of that which are not ``exchange``, ``strength`` or
