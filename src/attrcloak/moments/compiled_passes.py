@@ -8,15 +8,18 @@ folder, for the next process.
 from typing import Any
 
 import numpy as np
-import scipy.linalg  # noqa: F401 - has the BLAS that Numba calls, which must be there when its threads are limited
 from numpy.typing import NDArray
 
 from attrcloak.moments.compiling import compiled
+from attrcloak.moments.machine_calls import add_gram, dsyrk_address, fetch_ahead
 from attrcloak.moments.tiles import Tile
 
 Matrix = NDArray[np.float64]
 
 _ROWS_AT_ONCE = 128
+_ROWS_AHEAD = 8
+"""How long before its turn a row is asked for: rows of a cell lie far apart, where no processor guesses the next."""
+_CACHE_LINE = 64
 _HANDLED = (np.float32, np.float64)
 """Types that Numba computes with; others are widened tile by tile."""
 
@@ -24,15 +27,18 @@ _HANDLED = (np.float32, np.float64)
 class CompiledPasses:
     """All runs of a tile in one call."""
 
+    def __init__(self) -> None:
+        self._dsyrk = dsyrk_address()
+
     def tile_moments(self, vectors: NDArray[Any], tile: Tile) -> tuple[Matrix, Matrix]:
         """See ``TilePasses``."""
         runs, d = len(tile.cells), vectors.shape[1]
         mean, scatter = np.empty((runs, d)), np.empty((runs, d, d))
         if vectors.dtype in _HANDLED:
-            _moments(vectors, tile.rows, tile.edges, mean, scatter)
+            _moments(vectors, tile.rows, tile.edges, mean, scatter, self._dsyrk)
         else:
             wide = vectors[tile.rows].astype(np.float64)
-            _moments(wide, np.arange(len(wide)), tile.edges, mean, scatter)
+            _moments(wide, np.arange(len(wide)), tile.edges, mean, scatter, self._dsyrk)
         return mean, scatter
 
     def move_tile(
@@ -57,11 +63,17 @@ class CompiledPasses:
 # products and sums may become one instruction.
 @compiled("contract")
 def _moments(
-    vectors: NDArray[Any], rows: NDArray[np.intp], edges: NDArray[np.intp], mean: Matrix, scatter: Matrix
+    vectors: NDArray[Any],
+    rows: NDArray[np.intp],
+    edges: NDArray[np.intp],
+    mean: Matrix,
+    scatter: Matrix,
+    dsyrk: int,
 ) -> None:
-    d = vectors.shape[1]
+    d, last = vectors.shape[1], len(rows) - 1
+    line = _CACHE_LINE // vectors.itemsize
     wide = np.empty((_ROWS_AT_ONCE, d))
-    total, product = np.empty(d), np.empty((d, d))
+    total = np.empty(d)
     for run in range(len(edges) - 1):
         begin, end = edges[run], edges[run + 1]
         # Deviations are from a row of the run: whatever the offset of the table, they are of the size of the spread.
@@ -72,15 +84,14 @@ def _moments(
         for start in range(begin, end, _ROWS_AT_ONCE):
             here = min(_ROWS_AT_ONCE, end - start)
             for i in range(here):
-                row = rows[start + i]
+                row, ahead = rows[start + i], rows[min(start + i + _ROWS_AHEAD, last)]
+                for j in range(0, d, line):
+                    fetch_ahead(vectors, ahead, j)
                 for j in range(d):
                     deviation = np.float64(vectors[row, j]) - reference[j]
                     wide[i, j] = deviation
                     total[j] += deviation
-            np.dot(wide[:here].T, wide[:here], product)
-            for j in range(d):
-                for k in range(d):
-                    outer[j, k] += product[j, k]
+            add_gram(dsyrk, wide[:here], outer)
         count = end - begin
         for j in range(d):
             for k in range(j + 1):
@@ -102,7 +113,8 @@ def _move(
     stays: NDArray[np.bool_],
     out: NDArray[Any],
 ) -> None:
-    d = vectors.shape[1]
+    d, last = vectors.shape[1], len(rows) - 1
+    line = _CACHE_LINE // vectors.itemsize
     wide, product = np.empty((_ROWS_AT_ONCE, d)), np.empty((_ROWS_AT_ONCE, d))
     for run in range(len(edges) - 1):
         cell, begin, end = cells[run], edges[run], edges[run + 1]
@@ -114,7 +126,9 @@ def _move(
         for start in range(begin, end, _ROWS_AT_ONCE):
             here = min(_ROWS_AT_ONCE, end - start)
             for i in range(here):
-                row = rows[start + i]
+                row, ahead = rows[start + i], rows[min(start + i + _ROWS_AHEAD, last)]
+                for j in range(0, d, line):
+                    fetch_ahead(vectors, ahead, j)
                 for j in range(d):
                     wide[i, j] = vectors[row, j]
             np.dot(wide[:here], transposed, product[:here])
