@@ -15,11 +15,17 @@ from attrcloak.unlearning.class_flow import ClassFlow
 from attrcloak.unlearning.lengths import at_length, one_length
 from attrcloak.unlearning.list_metric import ListMetric, shifted
 from attrcloak.unlearning.method import Moved, Rows
+from attrcloak.unlearning.mode_flow import MODES, MOST_LANDMARKS, ModeFlow
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
 from attrcloak.unlearning.spread import exchanged
 
 _MULTIPLICATIONS_A_PAIR = 50
 """In a round, of two users' kernels, beside those of their vectors."""
+_PRODUCTS_WITH_MODES = 8
+"""Of the kernel matrix with as many columns, to find the modes."""
+_KERNELS_AT_ONCE = 3
+_LEFT_TO_MODES = 2
+"""Kernels, the widest, whose place the modes take in ``ClassFlow``."""
 _MATCHES_OF_ONE_LENGTH = 6
 """Times that class means are matched and vectors of one length brought back to it."""
 
@@ -29,9 +35,10 @@ class CalibratedFlow(Calibrated):
     """As near to a secret permutation of the labels as ``Calibrated``, with less of every user's list lost on the way.
 
     A map of a class moves all its users alike, those too whom nothing gives away. Here only the class means are brought
-    to the draw at once; all else that a class shows drifts away in a flow along kernels of all widths (``ClassFlow``):
-    a user moves where users of the class are denser than chance, and a class rests where it is as like itself as
-    chance is. So it is second moments and near neighbours at once, and no map of a cell that moments would give.
+    to the draw at once. What else a class shows is brought to chance in the leading modes of a wide kernel, which are
+    products of coordinates and the like (``ModeFlow``): modes that leak get a goal, the others stay. What is left in
+    neighbourhoods drifts away under narrow kernels (``ClassFlow``): a user moves where users of the class are denser
+    than chance, and a class rests where it is as like itself as chance is.
 
     Where lengths differ, the shifts of means and the steps of the flow are bent by what each user's own list would
     notice (``ListMetric``). Without interactions and items the users nearest to a user stand for the items that suit
@@ -42,9 +49,9 @@ class CalibratedFlow(Calibrated):
     Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class.
     Attackers see that; leave such users out, or train vectors that differ.
 
-    A round costs n^2 d operations and more, .4 s for 6,040 users in 64 dimensions on one thread where it is compiled,
-    and lists that bend need n d^2 float32 numbers of memory. One key gives one result on one machine; other processors
-    round otherwise.
+    A round costs n^2 d operations and more, 1.5 s for 6,040 users in 64 dimensions on one thread where it is compiled,
+    after some 10 s to find the modes, of at most 8,192 users. Lists that bend need n d^2 float32 numbers of memory. One
+    key gives one result on one machine; other processors round otherwise.
 
     Where some users did not ask for an attribute and show their class, attackers learn from them what is not chance
     here: there it does what ``Calibrated`` does. The settings of that which are not ``exchange``, ``strength`` or
@@ -57,7 +64,7 @@ class CalibratedFlow(Calibrated):
 
     name: ClassVar[str] = "calibrated-flow"
 
-    rounds: int = 60
+    rounds: int = 20
     lists: int = 50
 
     def __post_init__(self) -> None:
@@ -70,7 +77,12 @@ class CalibratedFlow(Calibrated):
 
     def cost(self, users: int, dimensions: int) -> tuple[int, int]:
         """Multiplications of all rounds and bytes of the lists' metric, roughly, beside what every method needs."""
-        return self.rounds * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR), 4 * users * dimensions**2
+        pairs = users * min(users, MOST_LANDMARKS)
+        of_modes = pairs * (_PRODUCTS_WITH_MODES * MODES + self.rounds * 6 * dimensions)
+        of_neighbours = self.rounds * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR)
+        return of_modes + of_neighbours, 4 * users * dimensions**2 + _KERNELS_AT_ONCE * 8 * min(
+            users, MOST_LANDMARKS
+        ) ** 2
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Draw the null, bring the class means to it, and flow."""
@@ -98,11 +110,13 @@ class CalibratedFlow(Calibrated):
                 vectors = at_length(there, length)
             return vectors
 
-        flow = ClassFlow(codes, drawn)
         now = matched(start)
+        # All is seen, the exchanged directions too, as attackers see it; only the others move.
+        modes = ModeFlow(now @ wide.T + beside, codes, drawn, secret_generator(rows.key, b"modes"))
+        neighbours = ClassFlow(codes, drawn, left_out=_LEFT_TO_MODES)
         for done in range(self.rounds):
-            # All is seen, the exchanged directions too, as attackers see it; only the others move.
-            steps = flow.steps(now @ wide.T + beside) @ wide
+            seen = now @ wide.T + beside
+            steps = (modes.steps(seen) + neighbours.steps(seen)) @ wide
             now = at_length(now + (steps if metric is None else metric.bent(steps)), length)
             if progress is not None:
                 progress(self.name, done + 1, self.rounds)

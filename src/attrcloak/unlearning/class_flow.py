@@ -49,22 +49,20 @@ class ClassFlow:
     Attributes:
         codes: (n, A) classes, -1 where not marked.
         drawn: (n, A) classes under permuted labels, with as many users each.
+        left_out: so many of the widest kernels move nobody.
     """
 
     codes: NDArray[np.int32]
     drawn: NDArray[np.int32]
+    left_out: int = 0
     _own: NDArray[np.int32] = field(init=False)
     _chance: NDArray[np.int32] = field(init=False)
     _speeds: Matrix = field(init=False)
 
     def __post_init__(self) -> None:
-        classes = np.maximum(self.codes.max(axis=0, initial=-1), self.drawn.max(axis=0, initial=-1)) + 1
-        # Classes are counted through all attributes, one after the other.
-        first = np.cumsum(classes) - classes
-        self._own, self._chance = (
-            np.where(codes >= 0, codes + first, -1).astype(np.int32) for codes in (self.codes, self.drawn)
-        )
-        self._speeds = np.ones((int(classes.sum()), BANDS))
+        self._own, self._chance, attribute = through_all_attributes(self.codes, self.drawn)
+        self._speeds = np.ones((len(attribute), BANDS))
+        self._speeds[:, : self.left_out] = 0.0
 
     def steps(self, vectors: Matrix) -> Matrix:
         """(n, d) steps of one round.
@@ -75,15 +73,9 @@ class ClassFlow:
         steps = np.zeros_like(vectors)
         if len(vectors) < 2 or not len(self._speeds):
             return steps
-        spread = vectors.std(axis=0)
-        varies = spread > 1e-9 * max(float(spread.max(initial=0.0)), 1e-300)
-        if not varies.any():
-            return steps
-        z = ((vectors[:, varies] - vectors[:, varies].mean(axis=0)) / spread[varies]).astype(np.float32)
-        drift = self._drift(z)
-        lengths = np.linalg.norm(drift, axis=1, keepdims=True)
-        longest = _LONGEST_STEP * np.sqrt(z.shape[1])
-        steps[:, varies] = drift * np.minimum(1.0, longest / np.maximum(lengths, longest)) * spread[varies]
+        scale = Scale.of(vectors)
+        if scale.varies.any():
+            steps[:, scale.varies] = scale.back(self._drift(scale.standardised(vectors)))
         return steps
 
     def _drift(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -124,7 +116,58 @@ class ClassFlow:
     def _set_speeds(self, seen: ClassEnergies) -> None:
         speeds = np.clip((seen.in_deviations() - _REST) / _FULL_SPEED, -_BACK, 1.0)
         self._speeds = np.where(seen.known[:, None], speeds, 0.0)  # a single user has nobody to be like
+        self._speeds[:, : self.left_out] = 0.0
 
     def _of_class(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
         """(C,) users of every class."""
         return np.bincount(codes[codes >= 0], minlength=len(self._speeds))
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Coordinates in which every column that varies has mean 0 and variance 1.
+
+    Attributes:
+        varies: (d,) columns that do.
+        centre: (q,) their means.
+        spread: (q,) their standard deviations.
+    """
+
+    varies: NDArray[np.bool_]
+    centre: Matrix
+    spread: Matrix
+
+    @classmethod
+    def of(cls, vectors: Matrix) -> "Scale":
+        """Of (n, d) vectors."""
+        spread = vectors.std(axis=0)
+        varies = spread > 1e-9 * max(float(spread.max(initial=0.0)), 1e-300)
+        return cls(varies, vectors[:, varies].mean(axis=0), spread[varies])
+
+    def standardised(self, vectors: Matrix) -> NDArray[np.float32]:
+        """(n, q) of (n, d) vectors."""
+        return ((vectors[:, self.varies] - self.centre) / self.spread).astype(np.float32)
+
+    def back(self, steps: NDArray[np.float32]) -> Matrix:
+        """(n, q) standardised steps as steps of vectors, none longer than a quarter of the way from the mean."""
+        lengths = np.linalg.norm(steps, axis=1, keepdims=True)
+        longest = _LONGEST_STEP * np.sqrt(steps.shape[1])
+        return np.asarray(steps * np.minimum(1.0, longest / np.maximum(lengths, longest)) * self.spread)
+
+
+def through_all_attributes(
+    codes: NDArray[np.int32], drawn: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    """Count classes on from one attribute to the next.
+
+    Args:
+        codes: (n, A) classes, -1 where not marked.
+        drawn: (n, A) classes under permuted labels.
+
+    Returns:
+        Both (n, A), counted so, and (C,) the attribute of every class.
+    """
+    classes = np.maximum(codes.max(axis=0, initial=-1), drawn.max(axis=0, initial=-1)) + 1
+    first = np.cumsum(classes) - classes
+    own, chance = (np.where(each >= 0, each + first, -1).astype(np.int32) for each in (codes, drawn))
+    return own, chance, np.repeat(np.arange(len(classes)), classes)

@@ -1,0 +1,210 @@
+"""A flow to a goal in every leading mode of a wide kernel: what leaks there goes, what is chance stays."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import KernelPCA
+
+from attrcloak.moments.cell_moments import Matrix
+from attrcloak.unlearning.class_flow import WIDEST, Scale, through_all_attributes
+
+MODES = 512
+"""Leading modes that have goals, at most. Of 64 coordinates the first 64 modes are all but linear, the next 2,080 all
+but products of two of them; what classes showed beyond the first 400 was chance."""
+MOST_LANDMARKS = 8192
+_USERS_A_MODE = 4
+"""At least: with more modes than that, a class could tell every user of its own."""
+_WEAKEST = 1e-4
+"""Eigenvalue, over the largest, below which a mode of kernels in float32 is rounding."""
+_BLOCKS = 12
+"""Of modes that are measured together, each wider than the one before by one factor."""
+_DEVIATIONS = 2.0
+"""A block whose mean square is within so many standard deviations of chance is left as it is."""
+_SAMPLE = 512
+"""Users whose gradients say how modes respond to steps; each has as many as there are dimensions."""
+_RIDGE = 0.1
+"""Of the modes' mean response. What answers only to long steps is brought down last, in more rounds than there are."""
+_SHARE = 0.5
+"""Of the gap to its goal that one round takes from a class."""
+_LONGEST = 0.1
+"""Step of a class in one round, root mean square over its users and dimensions, in standard deviations: farther on the
+modes are no longer straight."""
+_NEAR = 0.1
+"""Squared gap over chance's variance, mean over a block of modes, at which a class rests there."""
+_AWAY = 1.02
+"""A class whose gap grows by this factor in a round goes on at half speed."""
+_FASTER = 1.1
+_ROWS_AT_ONCE = 512
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class ModeFlow:
+    """Rounds that bring the mean of every class to a goal of its own in each mode, by smooth steps.
+
+    Modes are the leading principal components psi_m of the kernel exp(-||z - z'||^2 / h) over the users' standardised
+    vectors at the start (Schölkopf, Smola and Müller 1998): directions, products of directions and so on, those in
+    which users vary most first. By chance the mean of a class of n_k users would have variance v = var(psi_m) / n_k
+    (1 - n_k/n). Where the classes of an attribute deviate r times as much, over a block of modes, they are brought to
+
+        a (own mean) + b (mean of the drawn class),   a = 1/r,  b^2 = 1 - 1/r,
+
+    which has variance v and, of what classes showed, the part a: over the draw known and unknown users agree no more
+    than chance has it. Where r is 1, within what can be told, the goal is where the class is: its noise stays, and
+    nobody moves for it.
+
+    Users move by the least steps that bring their classes there, to first order and with a ridge, as in Gauss and
+    Newton's method: user i by sum_m y_m grad psi_m(z_i), summed over the user's classes, y = (E + ridge)^-1 gap with E
+    the mean products of the modes' gradients. All steps are smooth, for wide kernels have no others: what users in one
+    neighbourhood show by where they are within it stays.
+
+    Attributes:
+        start: (n, d) where everybody is.
+        codes: (n, A) classes, -1 where not marked.
+        drawn: (n, A) classes under permuted labels, with as many users each.
+        rng: chooses whom modes are taken of, where there are more than ``MOST_LANDMARKS``.
+    """
+
+    start: Matrix
+    codes: NDArray[np.int32]
+    drawn: NDArray[np.int32]
+    rng: np.random.Generator
+    _scale: Scale = field(init=False)
+    _own: NDArray[np.int32] = field(init=False)
+    _users: Matrix = field(init=False)
+    _landmarks: Floats = field(init=False)
+    _gamma: float = field(init=False)
+    _modes: Floats = field(init=False)
+    _blocks: list[tuple[int, int]] = field(init=False)
+    _variance: Matrix = field(init=False)
+    _goal: Matrix = field(init=False)
+    _response: Matrix = field(init=False)
+    _answer: Matrix = field(init=False)
+    _speed: Matrix = field(init=False)
+    _last: Matrix = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._own, chance, attribute = through_all_attributes(self.codes, self.drawn)
+        self._users = np.bincount(self._own[self._own >= 0], minlength=len(attribute)).astype(np.float64)
+        self._speed, self._last = np.ones(len(attribute)), np.full(len(attribute), np.inf)
+        self._scale = Scale.of(self.start)
+        z = self._scale.standardised(self.start)
+        n = len(z)
+        self._landmarks = z if n <= MOST_LANDMARKS else z[np.sort(self.rng.choice(n, MOST_LANDMARKS, replace=False))]
+        self._gamma = 1 / (2 * max(z.shape[1], 1) * WIDEST)
+        self._modes = self._find_modes(min(MODES, len(self._landmarks) // _USERS_A_MODE))
+        wider = np.geomspace(1, max(self._modes.shape[1], 1), _BLOCKS + 1)[1:]
+        self._blocks = list(pairwise(np.unique(np.append(0, wider.astype(int))).tolist())) if self._modes.size else []
+        share = np.minimum(self._users / n, 1 - 1e-9)
+        self._variance = ((1 - share) / np.maximum(self._users, 1))[:, None] * self._spread(z)
+        self._goal = self._goals(self._class_means(z, self._own), self._class_means(z, chance), attribute)
+        self._response = self._responses(z[self.rng.permutation(n)[:_SAMPLE]])
+        ridge = _RIDGE * np.trace(self._response) / max(len(self._response), 1)
+        self._answer = np.linalg.inv(self._response + ridge * np.eye(len(self._response)))
+
+    def steps(self, vectors: Matrix) -> Matrix:
+        """(n, d) steps of one round.
+
+        Args:
+            vectors: (n, d) where everybody is now.
+        """
+        z = self._scale.standardised(vectors)
+        gap = self._class_means(z, self._own) - self._goal
+        if not gap.size:
+            return np.zeros_like(vectors)
+        square = gap**2 / self._variance
+        for begin, end in self._blocks:
+            rests = square[:, begin:end].mean(axis=1) <= _NEAR
+            gap[rests, begin:end] = 0
+        size = square.sum(axis=1)
+        away = size > _AWAY * self._last
+        self._speed, self._last = np.where(away, self._speed / 2, np.minimum(_FASTER * self._speed, 1.0)), size
+        aim = (_SHARE * self._speed)[:, None] * gap @ self._answer
+        long = np.sqrt(np.einsum("cm,mk,ck->c", aim, self._response, aim) / z.shape[1])
+        aim *= (_LONGEST / np.maximum(long, _LONGEST))[:, None]
+        witness = (2 * self._gamma * aim @ self._modes.T).astype(np.float32)
+        drift = np.empty_like(z)
+        for start in range(0, len(z), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            kernel = self._kernel(z[rows])
+            weights = np.zeros_like(kernel)
+            for column in self._own[rows].T:
+                weights += np.where(column[:, None] >= 0, witness[column], 0)
+            weights *= kernel
+            drift[rows] = weights.sum(axis=1, keepdims=True) * z[rows] - weights @ self._landmarks
+        steps = np.zeros_like(vectors)
+        steps[:, self._scale.varies] = self._scale.back(drift)
+        return steps
+
+    def _find_modes(self, count: int) -> Floats:
+        """(L, M) weights of the modes over landmarks, ``count`` at most."""
+        if count < 1 or not self._landmarks.shape[1]:
+            return np.zeros((len(self._landmarks), 0), dtype=np.float32)
+        components = KernelPCA(
+            count,
+            kernel="rbf",
+            gamma=self._gamma,
+            eigen_solver="randomized",
+            iterated_power=3,
+            random_state=int(self.rng.integers(2**31)),
+        ).fit(self._landmarks)
+        strong = components.eigenvalues_ > _WEAKEST * components.eigenvalues_.max(initial=0.0)
+        roots = np.sqrt(components.eigenvalues_[strong])
+        return np.asarray(components.eigenvectors_[:, strong] / roots, dtype=np.float32)
+
+    def _spread(self, z: Floats) -> Matrix:
+        """(M,) variance of the modes over everybody."""
+        first, second = (np.zeros(self._modes.shape[1]) for _ in range(2))
+        for start in range(0, len(z), _ROWS_AT_ONCE):
+            place = (self._kernel(z[start : start + _ROWS_AT_ONCE]) @ self._modes).astype(np.float64)
+            first += place.sum(axis=0)
+            second += (place**2).sum(axis=0)
+        return np.asarray(np.maximum(second / len(z) - (first / len(z)) ** 2, 1e-300))
+
+    def _goals(self, own: Matrix, drawn: Matrix, attribute: NDArray[np.int64]) -> Matrix:
+        """(C, M) where class means are to go."""
+        goal = own.copy()
+        for a in np.unique(attribute):
+            classes = np.flatnonzero((attribute == a) & (self._users > 0))
+            for begin, end in self._blocks:
+                block = np.ix_(classes, np.arange(begin, end))
+                ratio = float((own[block] ** 2 / self._variance[block]).mean())
+                # Deviations of k classes add up to nothing, so k - 1 of them are free.
+                numbers = max(len(classes) - 1, 1) * (end - begin)
+                if ratio > 1 + _DEVIATIONS * np.sqrt(2 / numbers):
+                    goal[block] = own[block] / ratio + np.sqrt(1 - 1 / ratio) * drawn[block]
+        return goal
+
+    def _responses(self, z: Floats) -> Matrix:
+        """(M, M) products of the modes' gradients, mean over some users: how means answer to steps along them."""
+        kernel = self._kernel(z)
+        total = np.zeros((self._modes.shape[1],) * 2)
+        at = kernel @ self._modes
+        for place, column in zip(z.T, self._landmarks.T, strict=True):
+            slope = 2 * self._gamma * (place[:, None] * at - kernel @ (column[:, None] * self._modes))
+            total += slope.T @ slope
+        return total / max(len(z), 1)
+
+    def _class_means(self, z: Floats, codes: NDArray[np.int32]) -> Matrix:
+        """(C, M) class means of the modes, less those of everybody."""
+        total = np.zeros((len(self._users), len(self._landmarks)))
+        everybody = np.zeros(len(self._landmarks))
+        for start in range(0, len(z), _ROWS_AT_ONCE):
+            kernel = self._kernel(z[start : start + _ROWS_AT_ONCE])
+            everybody += kernel.sum(axis=0, dtype=np.float64)
+            for column in codes[start : start + _ROWS_AT_ONCE].T:
+                member = np.zeros((len(self._users), len(column)), dtype=np.float32)
+                marked = column >= 0
+                member[column[marked], np.flatnonzero(marked)] = 1
+                total += member @ kernel
+        mean = total / np.maximum(self._users, 1)[:, None] - everybody / max(len(z), 1)
+        return np.asarray(np.where(self._users[:, None] > 0, mean, 0.0) @ self._modes)
+
+    def _kernel(self, z: Floats) -> Floats:
+        """(r, L) kernels of users and landmarks."""
+        square = (z**2).sum(axis=1)[:, None] + (self._landmarks**2).sum(axis=1) - 2 * z @ self._landmarks.T
+        kernel: Floats = np.exp(np.maximum(square, 0) * np.float32(-self._gamma))
+        return kernel

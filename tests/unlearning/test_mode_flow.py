@@ -1,0 +1,113 @@
+"""Modes that leak are brought to chance, modes that do not are left alone, and so are users without a class."""
+
+import numpy as np
+import pytest
+
+from attrcloak.attackers import ATTACKERS
+from attrcloak.unlearning import mode_flow
+from attrcloak.unlearning.mode_flow import ModeFlow
+
+
+def stretched(users=1200, dim=6, seed=0):
+    """Two classes with one mean: one is wider along one direction, the other along another."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 2, users)
+    x = rng.normal(size=(users, dim))
+    x[codes == 0, 0] *= 1.8
+    x[codes == 1, 1] *= 1.8
+    for k in range(2):
+        x[codes == k] -= x[codes == k].mean(axis=0)
+    return x, codes[:, None].astype(np.int32), rng.permutation(codes)[:, None].astype(np.int32)
+
+
+def flown(x, codes, drawn, rounds=12, seed=0):
+    flow = ModeFlow(x, codes, drawn, np.random.default_rng(seed))
+    for _ in range(rounds):
+        x = x + flow.steps(x)
+    return x
+
+
+def qda_accuracy(x, codes, seed=0):
+    known = np.random.default_rng(seed).random(len(x)) < 0.7
+    scores = ATTACKERS["qda"]().fit_predict(x[known], codes[known, 0], x[~known], 2, 0)
+    right = scores.argmax(axis=1) == codes[~known, 0]
+    return np.mean([right[codes[~known, 0] == k].mean() for k in range(2)])
+
+
+def test_qda_tells_and_after_the_flow_it_does_not():
+    x, codes, drawn = stretched()
+    assert qda_accuracy(x, codes) > 0.65
+    after = np.mean([qda_accuracy(flown(x, codes, drawn), codes, seed) for seed in range(3)])
+    assert abs(after - 0.5) < 0.05
+
+
+def test_classes_that_are_chance_already_hardly_move():
+    x, _, drawn = stretched()
+    codes = np.random.default_rng(3).permutation(drawn)
+    moved = ((flown(x, codes, drawn) - x) ** 2).sum()
+    leaky, true, _ = stretched()
+    assert moved < 0.05 * ((flown(leaky, true, drawn) - leaky) ** 2).sum()
+
+
+def test_a_leak_goes_to_a_share_of_its_own_and_the_rest_of_chance_from_the_draw():
+    x, codes, drawn = stretched()
+    flow = ModeFlow(x, codes, drawn, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    chance, other = (rng.normal(size=flow._variance.shape) * np.sqrt(flow._variance) for _ in range(2))
+    attribute = np.zeros(2, dtype=np.int64)
+    np.testing.assert_array_equal(flow._goals(chance, other, attribute), chance)
+    leaky = 2 * chance
+    goal = flow._goals(leaky, other, attribute)
+    for begin, end in flow._blocks[-3:]:
+        block = slice(begin, end)
+        ratio = (leaky[:, block] ** 2 / flow._variance[:, block]).mean()
+        assert ratio > 2.5
+        expected = leaky[:, block] / ratio + np.sqrt(1 - 1 / ratio) * other[:, block]
+        np.testing.assert_allclose(goal[:, block], expected, rtol=1e-12)
+    assert (goal**2 / flow._variance)[:, -100:].mean() == pytest.approx(1, rel=0.2)
+
+
+def test_the_gap_closes_round_by_round():
+    x, codes, drawn = stretched()
+    flow = ModeFlow(x, codes, drawn, np.random.default_rng(0))
+    gaps = []
+    for _ in range(10):
+        x = x + flow.steps(x)
+        gaps.append(flow._last.sum())
+    assert gaps[-1] < 0.2 * gaps[0]
+
+
+def test_portions_of_rows_change_nothing(monkeypatch):
+    x, codes, drawn = stretched(users=300)
+    whole = flown(x, codes, drawn, rounds=3)
+    monkeypatch.setattr(mode_flow, "_ROWS_AT_ONCE", 37)
+    np.testing.assert_allclose(flown(x, codes, drawn, rounds=3), whole, atol=1e-4)
+
+
+def test_modes_of_some_users_serve_all(monkeypatch):
+    monkeypatch.setattr(mode_flow, "MOST_LANDMARKS", 600)
+    x, codes, drawn = stretched()
+    after = np.mean([qda_accuracy(flown(x, codes, drawn), codes, seed) for seed in range(3)])
+    assert abs(after - 0.5) < 0.05
+
+
+def test_users_without_a_class_stay():
+    x, codes, drawn = stretched(users=300)
+    codes[:40], drawn[:40] = -1, -1
+    moved = flown(x, codes, drawn, rounds=2)
+    np.testing.assert_array_equal(moved[:40], x[:40])
+    assert (moved[40:] != x[40:]).any()
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((40, 3)), np.ones((3, 2)), np.zeros((40, 0)), np.random.default_rng(0).normal(size=(5, 3))]
+)
+def test_tables_with_too_little_in_them_stay_finite(x):
+    codes = (np.arange(len(x)) % 2)[:, None].astype(np.int32)
+    assert np.isfinite(flown(x, codes, codes[::-1].copy(), rounds=2)).all()
+
+
+def test_without_classes_nobody_moves():
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    nobody = np.full((60, 1), -1, dtype=np.int32)
+    np.testing.assert_array_equal(flown(x, nobody, nobody, rounds=2), x)
