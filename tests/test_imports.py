@@ -43,6 +43,10 @@ def test_arrays_go_through_both_passes_without_torch() -> None:
     assert "torch" not in loaded_after(code)
 
 
+def test_methods_load_no_learning_library() -> None:
+    assert loaded_after("from attrcloak.unlearning import CalibratedFlow") & {"sklearn", "torch", "numba"} == set()
+
+
 def test_help_loads_nothing_heavy() -> None:
     ask = "import sys\nsys.argv = ['attrcloak', '--help']\nfrom attrcloak.cli import main\n"
     assert loaded_after(f"{ask}try:\n    main()\nexcept SystemExit:\n    pass") & set(HEAVY) == set()

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("numba")
 
+from numba.core.errors import TypingError
+
 from attrcloak.moments.compiling import compiled
 from attrcloak.moments.machine_calls import add_gram, dsyrk_address, fetch_ahead
 
@@ -35,6 +37,16 @@ def test_the_gram_matrix_is_added_below_the_diagonal_and_nothing_is_written_abov
     np.testing.assert_allclose(gram[below], expected[below], rtol=1e-13, atol=1e-13)
     above = np.triu_indices(dim, 1)
     np.testing.assert_array_equal(gram[above], before[above])
+
+
+@pytest.mark.parametrize("x", [np.ones((4, 3), np.float32), np.ones((3, 4)).T, np.ones(4)])
+def test_arrays_of_another_type_or_layout_are_refused(x):
+    @compiled()
+    def gram(dsyrk, x, gram):
+        add_gram(dsyrk, x, gram)
+
+    with pytest.raises(TypingError, match="rows in one piece"):
+        gram(dsyrk_address(), x, np.zeros((3, 3)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -83,6 +83,16 @@ def test_energy_is_the_unbiased_mmd_of_a_class_and_everybody():
             np.testing.assert_allclose(found["energies"][k, band], energy, rtol=1e-3, atol=1e-4)
 
 
+def test_kernels_that_are_left_out_move_nobody():
+    x, codes, drawn = rings()
+    some, none = ClassFlow(codes, drawn, left_out=2), ClassFlow(codes, drawn, left_out=BANDS)
+    for _ in range(2):
+        assert some.steps(x).any()
+        assert not none.steps(x).any()
+    assert not some._speeds[:, :2].any()
+    assert some._speeds[:, 2:].any()
+
+
 def test_portions_of_rows_change_nothing(monkeypatch):
     x, codes, drawn = rings(users=100)
     whole = ClassFlow(codes, drawn).steps(x)

@@ -54,17 +54,54 @@ def test_a_leak_goes_to_a_share_of_its_own_and_the_rest_of_chance_from_the_draw(
     flow = ModeFlow(x, codes, drawn, np.random.default_rng(0))
     rng = np.random.default_rng(1)
     chance, other = (rng.normal(size=flow._variance.shape) * np.sqrt(flow._variance) for _ in range(2))
-    attribute = np.zeros(2, dtype=np.int64)
-    np.testing.assert_array_equal(flow._goals(chance, other, attribute), chance)
-    leaky = 2 * chance
-    goal = flow._goals(leaky, other, attribute)
+    np.testing.assert_array_equal(flow._goals(chance, other), chance)
+    leaky = 3 * chance
+    goal = flow._goals(leaky, other)
     for begin, end in flow._blocks[-3:]:
-        block = slice(begin, end)
-        ratio = (leaky[:, block] ** 2 / flow._variance[:, block]).mean()
-        assert ratio > 2.5
-        expected = leaky[:, block] / ratio + np.sqrt(1 - 1 / ratio) * other[:, block]
-        np.testing.assert_allclose(goal[:, block], expected, rtol=1e-12)
-    assert (goal**2 / flow._variance)[:, -100:].mean() == pytest.approx(1, rel=0.2)
+        ours, theirs = (each[:, begin:end] / np.sqrt(flow._variance[:, begin:end]) for each in (leaky, goal))
+        ratio = (ours**2).mean()
+        assert ratio > 5
+        assert (theirs**2).mean() == pytest.approx(1)
+        assert (theirs * ours).mean() / ratio == pytest.approx(1 / ratio)
+
+
+def test_where_the_class_is_the_draw_nothing_is_drawn_again():
+    x, codes, drawn = stretched()
+    flow = ModeFlow(x, codes, drawn, np.random.default_rng(0))
+    leaky = 3 * np.sqrt(flow._variance)
+    np.testing.assert_allclose(flow._goals(leaky, leaky), leaky / 9, rtol=1e-9)
+
+
+def test_modes_are_uncorrelated():
+    x, codes, drawn = stretched()
+    flow = ModeFlow(x, codes, drawn, np.random.default_rng(0))
+    z = flow._scale.standardised(x)
+    modes = (flow._kernel(z) @ flow._modes).astype(np.float64)
+    assert modes.shape[1] > 100
+    correlation = np.corrcoef(modes.T) - np.eye(modes.shape[1])
+    assert np.abs(correlation).max() < 0.02
+
+
+def test_that_some_classes_are_unknown_is_no_leak():
+    x, codes, drawn = stretched()
+    known = np.arange(len(x)) % 2 == 0
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=x.shape)
+    x[known] += 0.5
+    codes[known, 0] = rng.permutation(codes[known, 0])
+    drawn[known, 0] = rng.permutation(codes[known, 0])
+    codes[~known], drawn[~known] = -1, -1
+    assert ((flown(x, codes, drawn) - x) ** 2).mean() < 0.001 * x.var()
+
+
+def test_several_attributes_empty_classes_and_constant_columns():
+    x, codes, drawn = stretched()
+    x = np.column_stack([x, np.full(len(x), 3.0)])
+    twice = np.column_stack([codes, 2 * codes]).astype(np.int32)  # nobody is of the second attribute's class 1
+    moved = flown(x, twice, np.column_stack([drawn, 2 * drawn]).astype(np.int32))
+    assert np.isfinite(moved).all()
+    np.testing.assert_array_equal(moved[:, -1], x[:, -1])
+    assert abs(qda_accuracy(moved[:, :-1], codes) - 0.5) < 0.07
 
 
 def test_the_gap_closes_round_by_round():

@@ -1,7 +1,8 @@
 """Two things that Numba has no words for: BLAS's ``syrk``, and asking for memory before it is needed.
 
 Both are written so that what calls them can be kept for the next process: the address of a routine, which differs from
-process to process, comes as an argument. Needs the extra ``fast``, Numba.
+process to process, comes as an argument. What is kept is of the functions that call them: whoever changes this file has
+to delete it, or touch the files that call. Needs the extra ``fast``, Numba.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ import llvmlite.ir as ir
 import scipy.linalg  # noqa: F401 - has the routine, and must be there when the threads of its BLAS are limited
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import get_cython_function_address, intrinsic
 from numba.np.arrayobj import make_array
 
@@ -30,9 +32,15 @@ def add_gram(typing_context: Any, address: Any, x: Any, gram: Any) -> Any:
     Args:
         typing_context: Numba's own, not given by the caller.
         address: of ``dsyrk``.
-        x: (n, d) float64, rows in one piece.
+        x: (n, d) float64, rows in one piece; n and d below 2^31, d at least 1.
         gram: (d, d) float64 in one piece. What is above the diagonal stays as it was.
+
+    Raises:
+        TypingError: an array of another type or layout, when what calls it is compiled.
     """
+    for each in (x, gram):
+        if not (isinstance(each, types.Array) and (each.ndim, each.layout, each.dtype) == (2, "C", types.float64)):
+            raise TypingError(f"add_gram takes two-dimensional float64 arrays with rows in one piece, not {each}")
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         x_, gram_ = (

@@ -13,8 +13,8 @@ WIDEST = 2.5
 """Bandwidth of the widest kernel, which is all but linear, in mean squared distances of two users. The narrowest is a
 sixteenth of it, for near neighbours."""
 _RATE = 1.5
-"""Share of a difference between a class and chance that one round takes away where all kernels see it, times the root
-of the class's share of the users. Above 2 classes would overshoot from side to side."""
+"""Share of a difference between a class and chance that one round takes away where all kernels see it and none is left
+out, times the root of the class's share of the users. Above 2 classes would overshoot from side to side."""
 _REST = np.array((0.0, 0.0, 0.0, 0.4, 0.8))
 """Energy at which a class rests under each kernel, widest first, in standard deviations of a drawn class's. Narrow
 kernels weigh users in dense places more than a k-NN attacker does, who would end below chance if they rested at 0."""
@@ -49,7 +49,7 @@ class ClassFlow:
     Attributes:
         codes: (n, A) classes, -1 where not marked.
         drawn: (n, A) classes under permuted labels, with as many users each.
-        left_out: so many of the widest kernels move nobody.
+        left_out: so many of the widest kernels move nobody; ``ModeFlow`` does what they would.
     """
 
     codes: NDArray[np.int32]
@@ -149,7 +149,7 @@ class Scale:
         return ((vectors[:, self.varies] - self.centre) / self.spread).astype(np.float32)
 
     def back(self, steps: NDArray[np.float32]) -> Matrix:
-        """(n, q) standardised steps as steps of vectors, none longer than a quarter of the way from the mean."""
+        """(n, q) standardised steps as steps of vectors, none longer than a quarter of the users' root mean square."""
         lengths = np.linalg.norm(steps, axis=1, keepdims=True)
         longest = _LONGEST_STEP * np.sqrt(steps.shape[1])
         return np.asarray(steps * np.minimum(1.0, longest / np.maximum(lengths, longest)) * self.spread)

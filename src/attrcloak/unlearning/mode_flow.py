@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import KernelPCA
 
 from attrcloak.moments.cell_moments import Matrix
 from attrcloak.unlearning.class_flow import WIDEST, Scale, through_all_attributes
@@ -14,6 +13,7 @@ MODES = 512
 """Leading modes that have goals, at most. Of 64 coordinates the first 64 modes are all but linear, the next 2,080 all
 but products of two of them; what classes showed beyond the first 400 was chance."""
 MOST_LANDMARKS = 8192
+"""Users whom modes are taken of; the matrix of their kernels has to fit into memory."""
 _USERS_A_MODE = 4
 """At least: with more modes than that, a class could tell every user of its own."""
 _WEAKEST = 1e-4
@@ -36,6 +36,7 @@ _NEAR = 0.1
 _AWAY = 1.02
 """A class whose gap grows by this factor in a round goes on at half speed."""
 _FASTER = 1.1
+"""Factor of a class's speed after each round that went well, up to full speed."""
 _ROWS_AT_ONCE = 512
 
 Floats = NDArray[np.float32]
@@ -52,9 +53,9 @@ class ModeFlow:
 
         a (own mean) + b (mean of the drawn class),   a = 1/r,  b^2 = 1 - 1/r,
 
-    which has variance v and, of what classes showed, the part a: over the draw known and unknown users agree no more
-    than chance has it. Where r is 1, within what can be told, the goal is where the class is: its noise stays, and
-    nobody moves for it.
+    less what both have in common, which has variance v and, of what classes showed, the part a: over the draw known and
+    unknown users agree no more than chance has it. Where r is 1, within what can be told, the goal is where the class
+    is: its noise stays, and nobody moves for it.
 
     Users move by the least steps that bring their classes there, to first order and with a ridge, as in Gauss and
     Newton's method: user i by sum_m y_m grad psi_m(z_i), summed over the user's classes, y = (E + ridge)^-1 gap with E
@@ -74,6 +75,7 @@ class ModeFlow:
     rng: np.random.Generator
     _scale: Scale = field(init=False)
     _own: NDArray[np.int32] = field(init=False)
+    _attribute: NDArray[np.int64] = field(init=False)
     _users: Matrix = field(init=False)
     _landmarks: Floats = field(init=False)
     _gamma: float = field(init=False)
@@ -87,9 +89,10 @@ class ModeFlow:
     _last: Matrix = field(init=False)
 
     def __post_init__(self) -> None:
-        self._own, chance, attribute = through_all_attributes(self.codes, self.drawn)
-        self._users = np.bincount(self._own[self._own >= 0], minlength=len(attribute)).astype(np.float64)
-        self._speed, self._last = np.ones(len(attribute)), np.full(len(attribute), np.inf)
+        self._own, chance, self._attribute = through_all_attributes(self.codes, self.drawn)
+        classes = len(self._attribute)
+        self._users = np.bincount(self._own[self._own >= 0], minlength=classes).astype(np.float64)
+        self._speed, self._last = np.ones(classes), np.full(classes, np.inf)
         self._scale = Scale.of(self.start)
         z = self._scale.standardised(self.start)
         n = len(z)
@@ -98,12 +101,14 @@ class ModeFlow:
         self._modes = self._find_modes(min(MODES, len(self._landmarks) // _USERS_A_MODE))
         wider = np.geomspace(1, max(self._modes.shape[1], 1), _BLOCKS + 1)[1:]
         self._blocks = list(pairwise(np.unique(np.append(0, wider.astype(int))).tolist())) if self._modes.size else []
-        share = np.minimum(self._users / n, 1 - 1e-9)
-        self._variance = ((1 - share) / np.maximum(self._users, 1))[:, None] * self._spread(z)
-        self._goal = self._goals(self._class_means(z, self._own), self._class_means(z, chance), attribute)
+        marked = (self.codes >= 0).sum(axis=0)[self._attribute]
+        share = np.minimum(self._users / np.maximum(marked, 1), 1 - 1e-9)
+        self._variance = np.outer((1 - share) / np.maximum(self._users, 1), self._spread(z))
+        self._goal = self._goals(self._class_means(z, self._own), self._class_means(z, chance))
         self._response = self._responses(z[self.rng.permutation(n)[:_SAMPLE]])
-        ridge = _RIDGE * np.trace(self._response) / max(len(self._response), 1)
-        self._answer = np.linalg.inv(self._response + ridge * np.eye(len(self._response)))
+        ridge = max(_RIDGE * float(np.trace(self._response)) / max(len(self._response), 1), 1e-300)
+        damped = self._response + ridge * np.eye(len(self._response))
+        self._answer = np.asarray(np.linalg.inv(damped), dtype=np.float64)
 
     def steps(self, vectors: Matrix) -> Matrix:
         """(n, d) steps of one round.
@@ -120,10 +125,14 @@ class ModeFlow:
             rests = square[:, begin:end].mean(axis=1) <= _NEAR
             gap[rests, begin:end] = 0
         size = square.sum(axis=1)
-        away = size > _AWAY * self._last
-        self._speed, self._last = np.where(away, self._speed / 2, np.minimum(_FASTER * self._speed, 1.0)), size
+        # Near its goals a class is pushed about by other steps, and must not lose its speed by that.
+        away = size > np.maximum(_AWAY * self._last, _NEAR * gap.shape[1])
+        self._speed = np.asarray(
+            np.where(away, self._speed / 2, np.minimum(_FASTER * self._speed, 1.0)), dtype=np.float64
+        )
+        self._last = size
         aim = (_SHARE * self._speed)[:, None] * gap @ self._answer
-        long = np.sqrt(np.einsum("cm,mk,ck->c", aim, self._response, aim) / z.shape[1])
+        long = np.sqrt(np.maximum(np.einsum("cm,mk,ck->c", aim, self._response, aim), 0) / z.shape[1])
         aim *= (_LONGEST / np.maximum(long, _LONGEST))[:, None]
         witness = (2 * self._gamma * aim @ self._modes.T).astype(np.float32)
         drift = np.empty_like(z)
@@ -143,6 +152,8 @@ class ModeFlow:
         """(L, M) weights of the modes over landmarks, ``count`` at most."""
         if count < 1 or not self._landmarks.shape[1]:
             return np.zeros((len(self._landmarks), 0), dtype=np.float32)
+        from sklearn.decomposition import KernelPCA  # takes longer to load than all else here
+
         components = KernelPCA(
             count,
             kernel="rbf",
@@ -153,7 +164,9 @@ class ModeFlow:
         ).fit(self._landmarks)
         strong = components.eigenvalues_ > _WEAKEST * components.eigenvalues_.max(initial=0.0)
         roots = np.sqrt(components.eigenvalues_[strong])
-        return np.asarray(components.eigenvectors_[:, strong] / roots, dtype=np.float32)
+        weights = components.eigenvectors_[:, strong] / roots
+        # Modes are of the centred kernel and are read from the plain one: weights of one mode must add up to nothing.
+        return np.asarray(weights - weights.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
     def _spread(self, z: Floats) -> Matrix:
         """(M,) variance of the modes over everybody."""
@@ -164,18 +177,24 @@ class ModeFlow:
             second += (place**2).sum(axis=0)
         return np.asarray(np.maximum(second / len(z) - (first / len(z)) ** 2, 1e-300))
 
-    def _goals(self, own: Matrix, drawn: Matrix, attribute: NDArray[np.int64]) -> Matrix:
+    def _goals(self, own: Matrix, drawn: Matrix) -> Matrix:
         """(C, M) where class means are to go."""
         goal = own.copy()
-        for a in np.unique(attribute):
-            classes = np.flatnonzero((attribute == a) & (self._users > 0))
+        for a in np.unique(self._attribute):
+            classes = np.flatnonzero((self._attribute == a) & (self._users > 0))
             for begin, end in self._blocks:
                 block = np.ix_(classes, np.arange(begin, end))
-                ratio = float((own[block] ** 2 / self._variance[block]).mean())
+                ours, theirs = (each[block] / np.sqrt(self._variance[block]) for each in (own, drawn))
+                ratio = float((ours**2).mean())
                 # Deviations of k classes add up to nothing, so k - 1 of them are free.
                 numbers = max(len(classes) - 1, 1) * (end - begin)
                 if ratio > 1 + _DEVIATIONS * np.sqrt(2 / numbers):
-                    goal[block] = own[block] / ratio + np.sqrt(1 - 1 / ratio) * drawn[block]
+                    # Only what the draw does not have in common with the class is added, as in linear modes, where
+                    # class means are those of the draw already.
+                    news = theirs - float((ours * theirs).mean()) / ratio * ours
+                    size = float((news**2).mean())
+                    b = np.sqrt((1 - 1 / ratio) / size) if size > 1e-6 else 0.0
+                    goal[block] = np.sqrt(self._variance[block]) * (ours / ratio + b * news)
         return goal
 
     def _responses(self, z: Floats) -> Matrix:
@@ -189,19 +208,18 @@ class ModeFlow:
         return total / max(len(z), 1)
 
     def _class_means(self, z: Floats, codes: NDArray[np.int32]) -> Matrix:
-        """(C, M) class means of the modes, less those of everybody."""
+        """(C, M) class means of the modes, less those of all whose class of the attribute is known."""
+        classes_of = [np.flatnonzero(self._attribute == a) for a in range(codes.shape[1])]
         total = np.zeros((len(self._users), len(self._landmarks)))
-        everybody = np.zeros(len(self._landmarks))
         for start in range(0, len(z), _ROWS_AT_ONCE):
-            kernel = self._kernel(z[start : start + _ROWS_AT_ONCE])
-            everybody += kernel.sum(axis=0, dtype=np.float64)
-            for column in codes[start : start + _ROWS_AT_ONCE].T:
-                member = np.zeros((len(self._users), len(column)), dtype=np.float32)
-                marked = column >= 0
-                member[column[marked], np.flatnonzero(marked)] = 1
-                total += member @ kernel
-        mean = total / np.maximum(self._users, 1)[:, None] - everybody / max(len(z), 1)
-        return np.asarray(np.where(self._users[:, None] > 0, mean, 0.0) @ self._modes)
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            kernel = self._kernel(z[rows])
+            for classes, column in zip(classes_of, codes[rows].T, strict=True):
+                total[classes] += (column == classes[:, None]).astype(np.float32) @ kernel
+        apart = total / np.maximum(self._users, 1)[:, None]
+        for classes in classes_of:
+            apart[classes] -= total[classes].sum(axis=0) / max(float(self._users[classes].sum()), 1.0)
+        return np.asarray(np.where(self._users[:, None] > 0, apart, 0.0) @ self._modes)
 
     def _kernel(self, z: Floats) -> Floats:
         """(r, L) kernels of users and landmarks."""
