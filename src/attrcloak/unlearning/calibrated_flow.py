@@ -32,7 +32,7 @@ _MATCHES_OF_ONE_LENGTH = 6
 
 @dataclass(frozen=True, kw_only=True)
 class CalibratedFlow(Calibrated):
-    """As near to a secret permutation of the labels as ``Calibrated``, with less of every user's list lost on the way.
+    """Class means to a secret permutation of the labels, and all else that a class shows to chance, user by user.
 
     A map of a class moves all its users alike, those too whom nothing gives away. Here only the class means are brought
     to the draw at once. What else a class shows is brought to chance in the leading modes of a wide kernel, which are
