@@ -168,3 +168,18 @@ def test_streaming_options_without_streaming_are_an_error(folder, run):
     done = run("unlearn", "users.npy", "--attributes", "people.csv", "-o", "new.npy", "--workers", 2)
     assert done.code == 1
     assert "--engine" in done.err
+
+
+def test_maps_that_cannot_be_written_are_refused_before_the_passes(folder, run):
+    Path("taken").mkdir()
+    for target, word in (("taken", "taken is a folder"), ("absent/maps.safetensors", "absent")):
+        done = run(*COMMAND, "--no-audit", "--eraser", target)
+        assert done.code == 1
+        assert word in done.err
+        assert not Path("new").exists()
+
+
+def test_a_table_that_is_not_there_is_called_so(world, run):
+    done = run("unlearn", "nosuch", "--attributes", "people.csv", "-o", "new.d")
+    assert done.code == 1
+    assert "nosuch does not exist" in done.err

@@ -111,8 +111,21 @@ def refuse_a_file_as_folder(out: Path) -> None:
         raise InvalidInput(f"{above} cannot be written to; choose another folder for the results")
 
 
+def refuse_a_folder_as_file(path: Path | None) -> None:
+    """What only this run can write, such as maps of a drawn key, must not fail after the work is done."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder; name a file")
+    above = path.resolve().parent
+    if not above.is_dir():
+        raise InvalidInput(f"{above} is not a folder, so {path} cannot be written; make it, or name another file")
+
+
 def refuse_another_format(source: Path, output: Path | None) -> None:
     """A table goes back into the format it came in; said before any work is done."""
+    if not source.exists():
+        raise InvalidInput(f"{source} does not exist")
     if output is not None and output.suffix.lower() != source.suffix.lower():
         raise InvalidInput(
             f"{output} is not a {source.suffix} file like {source}; give the output the same extension, so that names, "

@@ -93,6 +93,8 @@ def unlearn(
         )
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
+    for secret in (eraser, undo_file):
+        files.refuse_a_folder_as_file(secret)
     if streaming.streams(vectors, output, engine, interactions):
         streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
         if device is not None:
