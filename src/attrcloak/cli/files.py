@@ -84,7 +84,7 @@ def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
 
 
 def refuse_inputs_as_outputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
-    """Inputs are never overwritten, and two outputs never share a file."""
+    """Inputs are never overwritten, two outputs never share a file, and each can be written when the work is done."""
     sources = {path.resolve() for path in inputs if path is not None}
     seen: set[Path] = set()
     problems = []
@@ -92,9 +92,11 @@ def refuse_inputs_as_outputs(inputs: Sequence[Path | None], outputs: Sequence[Pa
         if path is None:
             continue
         if path.resolve() in sources:
-            problems.append(f"{path} is an input; give the output another name")
+            problems.append(f"{path} is another file of this command; give the output another name")
         if path.resolve() in seen:
             problems.append(f"{path} is named for two outputs")
+        if path.is_dir():
+            problems.append(f"{path} is a folder; name a file")
         if not path.resolve().parent.is_dir():
             problems.append(f"{path}: the folder {path.resolve().parent} does not exist; make it first")
         seen.add(path.resolve())
@@ -111,21 +113,11 @@ def refuse_a_file_as_folder(out: Path) -> None:
         raise InvalidInput(f"{above} cannot be written to; choose another folder for the results")
 
 
-def refuse_a_folder_as_file(path: Path | None) -> None:
-    """What only this run can write, such as maps of a drawn key, must not fail after the work is done."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder; name a file")
-    above = path.resolve().parent
-    if not above.is_dir():
-        raise InvalidInput(f"{above} is not a folder, so {path} cannot be written; make it, or name another file")
-
-
 def refuse_another_format(source: Path, output: Path | None) -> None:
-    """A table goes back into the format it came in; said before any work is done."""
-    if not source.exists():
-        raise InvalidInput(f"{source} does not exist")
+    """A table that is there goes back into the format it came in; said before any work is done."""
+    from attrcloak.data.named_columns import check_present
+
+    check_present(source)
     if output is not None and output.suffix.lower() != source.suffix.lower():
         raise InvalidInput(
             f"{output} is not a {source.suffix} file like {source}; give the output the same extension, so that names, "

@@ -93,10 +93,10 @@ def unlearn(
         )
     if output is None and not plan:
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
-    for secret in (eraser, undo_file):
-        files.refuse_a_folder_as_file(secret)
     if streaming.streams(vectors, output, engine, interactions):
         streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
+        given = [vectors, attributes, requests, interactions, items, output]
+        files.refuse_inputs_as_outputs([key_file, *(Path(name) for name in given if name is not None)], [eraser])
         if device is not None:
             raise NotSupported(
                 "--device is for a table in memory: a streamed one is bound by its files; share it among processes "
