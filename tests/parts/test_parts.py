@@ -172,6 +172,35 @@ def test_all_files_that_do_not_fit_are_named(tmp_path, write_parquet):
     assert "c.parquet (float64)" in str(error.value)
 
 
+def test_a_file_without_the_vectors_of_the_others_says_where_those_have_them(tmp_path, write_parquet):
+    folder = tmp_path / "table"
+    write_parquet(folder / "a.parquet", matrix(rows=50))
+    pq.write_table(pa.table({"user_id": [1, 2]}), folder / "b.parquet")
+    with pytest.raises(InvalidInput, match=r"b.parquet: 0 columns hold lists") as error:
+        open_parts(Location.of(folder))
+    assert "a.parquet has ids in 'user_id' and vectors in 'vectors'" in str(error.value)
+    table = pq.read_table(folder / "a.parquet")
+    pq.write_table(table.rename_columns(["country", "user_id", "vector", "joined"]), folder / "b.parquet")
+    with pytest.raises(InvalidInput, match=r"differ in the column of their vectors .*b.parquet \(vector\)"):
+        open_parts(Location.of(folder))
+
+
+def test_a_file_that_is_damaged_inside_is_named(tmp_path, write_parquet):
+    path = write_parquet(tmp_path / "a.parquet", matrix(rows=2000), compression="zstd", row_group_size=500)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 8000] = bytes(8000)
+    path.write_bytes(content)
+    (part,) = open_parts(Location.of(path))
+    (tmp_path / "writing").mkdir()
+    for read in (
+        lambda: list(part.vectors()),
+        lambda: part.rewrite(Location.of(tmp_path / "new"), Location.of(tmp_path / "writing"), lambda _, x: x),
+    ):
+        with pytest.raises(UnreadableFile, match=r"a.parquet: cannot be read .*is the file complete"):
+            read()
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_cannot_be_streamed_says_so(tmp_path, write_parquet):
     folder = tmp_path / "table"
     write_parquet(folder / "a.parquet", matrix(rows=50))

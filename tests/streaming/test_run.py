@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.data.people_files import read_people
 from attrcloak.data.vector_files import read_vectors
-from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
+from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile, WorkerLost
 from attrcloak.streaming import unlearn_files
 from attrcloak.unlearning import (
     LEACE,
@@ -231,6 +232,44 @@ def test_bad_input_leaves_nothing_behind(world):
     with pytest.raises(UnreadableFile, match="no such file"):
         stream(world, LEACE(), people="gone.csv")
     assert {path.name for path in world.folder.iterdir()} == {"table", "bad", "people.csv", "nobody.csv"}
+
+
+def test_who_and_what_stays_as_it_was_is_said(world):
+    """Users without a class, among them all of one file, whose ids are written otherwise, and a copy of the vectors."""
+    last = world.folder / "table" / "part-01100.parquet"
+    table = pq.read_table(last)
+    strange = pa.array([f"u{i}" for i in table["user_id"].to_pylist()])
+    pq.write_table(table.set_column(0, "user_id", strange).append_column("copy", table["vectors"]), last)
+    released = stream(world, LEACE(), columns=("gender",))
+    unknown, copy = released.warnings
+    people = read_people(world.folder / "people.csv")["gender"].codes
+    listed = np.isin(read_people(world.folder / "people.csv").ids.values, world.ids[:1100])
+    count = 400 + int((people[listed] < 0).sum())
+    assert unknown.startswith(f"{count} of 1500 users have no class in ")
+    assert "stay as they were (part-01100.parquet 400 of 400, part-00400.parquet" in unknown
+    assert copy.startswith("column 'copy' of 1 of 3 files holds lists of numbers too")
+    assert released.manifest["warnings"] == [unknown, copy]
+    assert released.manifest["columns"] == ["gender"]
+    assert (released.manifest["id_column"], released.manifest["vector_column"]) == ("user_id", "vectors")
+    assert pq.read_table(world.folder / "out" / last.name).equals(pq.read_table(last))
+
+
+def test_an_unfinished_run_says_which_files_changed(world, monkeypatch):
+    def dies(*_args, **_options):
+        raise WorkerLost("twice")
+
+    monkeypatch.setattr("attrcloak.streaming.stages.Stages.move", dies)
+    with pytest.raises(WorkerLost):
+        stream(world, LEACE())
+    (world.folder / "table" / "part-00400.parquet").rename(world.folder / "table" / "part-00500.parquet")
+    (world.folder / "people.csv").write_text((world.folder / "people.csv").read_text() + "1,F,18\n")
+    with pytest.raises(InvalidInput, match="holds an unfinished run that differs") as error:
+        stream(world, LEACE(), columns=("gender",))
+    for text in (
+        "part-00400.parquet of the vectors was there and is not", "part-00500.parquet of the vectors was not there",
+        "people.csv of the people had", "columns was null and is",
+    ):  # fmt: skip
+        assert text in str(error.value)
 
 
 def test_an_output_that_is_there_is_not_touched(world):

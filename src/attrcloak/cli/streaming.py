@@ -146,6 +146,8 @@ def _say(output: str, released: "StreamedRelease") -> None:
         f"{output}: {said['moved']} of {said['users']} users moved by {said['method']} in {said['seconds']:.1f} s "
         f"({said['stopped']}); {output}.manifest.json has the digests"
     )
+    for text in released.warnings:
+        files.note(f"warning: {text}")
     for leak in released.leaks:
         files.note(
             f"{leak.attribute}: surrogate {leak.before:.4f} -> {leak.after:.4f} nats; with labels dealt out at random "

@@ -177,14 +177,11 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], id_column: str | None, vector_
 
 def list_column(table: Any, wanted: str | None) -> str:
     """The name of the vectors in a pyarrow table, of which only names and types are looked at."""
-    import pyarrow as pa
-
     if wanted is not None:
         if wanted not in table.column_names:
             raise InvalidInput(missing_column(wanted, table.column_names))
         return wanted
-    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    lists = [field.name for field in table.schema if any(kind(field.type) for kind in kinds)]
+    lists = [field.name for field in table.schema if is_list(field.type)]
     if len(lists) > 1 and "vectors" in lists:
         return "vectors"
     if len(lists) != 1:
@@ -193,6 +190,13 @@ def list_column(table: Any, wanted: str | None) -> str:
             "name the vectors with vector_column"
         )
     return str(lists[0])
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a type of pyarrow is one of its three of lists."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _from_parquet(table: Any, id_column: str | None, vector_column: str | None) -> EmbeddingTable:
@@ -227,9 +231,7 @@ def matrix_of(column: Any, name: str, first_row: int = 0) -> NDArray[Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not (
-        pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)
-    ):
+    if not is_list(column.type):
         raise InvalidInput(f"column {name!r} is of type {column.type}, expected lists of numbers")
     if column.null_count:
         rows = np.flatnonzero(pc.is_null(column).to_numpy(zero_copy_only=False)) + first_row

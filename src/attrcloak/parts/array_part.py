@@ -67,6 +67,9 @@ class ArrayPart:
     stored_ids: Stored | None = None
     frozen_columns: tuple[int, ...] = ()
     scoring: str = "unknown"
+    id_column: str | None = None
+    vector_column: str | None = None
+    other_vectors: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -166,11 +169,12 @@ def open_safetensors(name: str, location: Location, id_column: str | None, vecto
                 f"tensor {id_key!r} is of type {ids.dtype} and shape {ids.shape}, expected {stored.shape[0]} whole "
                 "numbers"
             )
+        part = ArrayPart(name, location, stored, ids, id_column=id_key, vector_column=key)
         if key != "user_factors":
-            return ArrayPart(name, location, stored, ids)
+            return part
         constant = stored.shape[1] > 1 and _ends_in_ones(file, stored)
         frozen = (stored.shape[1] - 1,) if constant else ()
-        return ArrayPart(name, location, stored, ids, frozen, "dot+constant" if constant else "dot")
+        return replace(part, frozen_columns=frozen, scoring="dot+constant" if constant else "dot")
 
 
 def _tensors(file: Any, location: Location) -> dict[str, Stored]:

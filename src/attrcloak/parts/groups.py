@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.data.named_columns import some
 from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.parts.id_join import Joined, Repeated, chunks_of, join
@@ -20,6 +19,8 @@ from attrcloak.parts.part import Part, in_file
 from attrcloak.parts.people_scan import People, id_batches, numbered_values, scan_people, scan_requests
 from attrcloak.progress import Progress
 from attrcloak.whole_file import replacing
+
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,7 @@ def table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> 
         first = offsets[-1]
         try:
             for batch in part.ids(first):
-                keys.add(keys_of(batch, getattr(part, "id_column", "ids"), keys.rows - first))
+                keys.add(keys_of(batch, part.id_column or "ids", keys.rows - first))
         except InvalidInput as error:
             raise InvalidInput(in_file(part.location, error)) from error
         offsets.append(keys.rows)
@@ -214,11 +215,10 @@ def table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> 
 def _refuse(joined: Joined, people: People, source: Location, parts: Sequence[Part], table: str, rows: int) -> None:
     problems = []
     if joined.in_people.count:
-        names = _names(joined.in_people, id_batches(source, people.id_column))
-        problems.append(f"{source.shown}: column {people.id_column!r}: {_repeated(joined.in_people, names)}")
+        repeated = _repeated(joined.in_people, id_batches(source, people.id_column))
+        problems.append(f"{source.shown}: column {people.id_column!r}: {repeated}")
     if joined.in_table.count:
-        names = _names(joined.in_table, _ids(parts))
-        problems.append(f"{table}: {_repeated(joined.in_table, names)}")
+        problems.append(f"{table}: {_repeated(joined.in_table, _ids(parts))}")
     raise_if(problems)
     if rows and not joined.matched:
         raise InvalidInput(
@@ -235,34 +235,36 @@ def _refuse(joined: Joined, people: People, source: Location, parts: Sequence[Pa
     )
 
 
-def _repeated(repeated: Repeated, names: NDArray[Any]) -> str:
-    more = ", ..." if repeated.count > 3 else ""
-    return f"{repeated.count} ids occur more than once ({some(names)}{more}); keep one row per id"
+def _repeated(repeated: Repeated, batches: Iterator[tuple[str, int, Any]]) -> str:
+    """How many ids, and of three of them two rows each; hashes of text do not tell, so the ids are read again."""
+    wanted = repeated.pairs
+    found: dict[tuple[int, int], tuple[str, list[str]]] = {}
+    for file, first_row, batch in batches:
+        keys = keys_of(batch, "ids")
+        for row, pair in enumerate(zip(keys.low.tolist(), keys.highs.tolist(), strict=True)):
+            if pair in wanted:
+                found.setdefault(pair, (str(batch[row]), []))[1].append(f"{file} row {first_row + row}")
+        if sum(len(rows) > 1 for _, rows in found.values()) >= _MOST_NAMED:
+            break
+    twice = [(name, rows) for name, rows in found.values() if len(rows) > 1][:_MOST_NAMED]
+    named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in twice)
+    more = "; ..." if repeated.count > len(twice) else ""
+    return f"{repeated.count} ids occur more than once ({named}{more}); keep one row per id"
 
 
-def _ids(parts: Sequence[Part]) -> Iterator[Any]:
+def _ids(parts: Sequence[Part]) -> Iterator[tuple[str, int, Any]]:
+    """(file, first row in it, ids)."""
     first = 0
     for part in parts:
-        yield from part.ids(first)
+        start = 0
+        for batch in part.ids(first):
+            yield part.name, start, batch
+            start += len(batch)
         first += part.rows
 
 
-def _names(repeated: Repeated, batches: Iterator[Any]) -> NDArray[Any]:
-    """The first three of these ids as they are written; hashes of text do not tell, so the ids are read again."""
-    wanted = repeated.pairs
-    found: dict[tuple[int, int], str] = {}
-    for batch in batches:
-        keys = keys_of(batch, "ids")
-        for row, pair in enumerate(zip(keys.low.tolist(), keys.highs.tolist(), strict=True)):
-            if pair in wanted and pair not in found:
-                found[pair] = str(batch[row])
-        if len(found) >= 3:
-            break
-    return np.array(sorted(found.values())[:3])
-
-
-def _first(batches: Iterator[Any]) -> str:
-    batch = next(batches)
+def _first(batches: Iterator[tuple[str, int, Any]]) -> str:
+    _, _, batch = next(batches)
     values = batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist()
     return ", ".join(repr(value) for value in values)
 

@@ -118,6 +118,21 @@ class Location:
         except OSError as error:
             raise UnreadableFile(f"{self.shown}: cannot be read ({_first_line(error)})") from error
 
+    @contextmanager
+    def reading(self) -> "Iterator[None]":
+        """What pyarrow cannot read of this file becomes an error that names it.
+
+        Nothing is written inside, which can fail too; a generator that reads may hand out what it read from inside.
+        """
+        import pyarrow as pa
+
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UnreadableFile(
+                f"{self.shown}: cannot be read ({_first_line(error)}); is the file complete?"
+            ) from error
+
     def digest(self) -> str:
         """SHA-256 of the content."""
         digest = hashlib.sha256()

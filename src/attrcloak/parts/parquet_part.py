@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.named_columns import id_name
-from attrcloak.data.vector_files import list_column, matrix_of
-from attrcloak.errors import InvalidInput, UnreadableFile
+from attrcloak.data.vector_files import is_list, list_column, matrix_of
+from attrcloak.errors import InvalidInput
 from attrcloak.parts.location import Location
 from attrcloak.parts.part import Change, Part, Written, check_type, rows_per_batch
 
@@ -32,6 +33,7 @@ class ParquetPart:
     vector_column: str
     frozen_columns: tuple[int, ...] = ()
     scoring: str = "unknown"
+    other_vectors: tuple[str, ...] = ()
 
     def like(self, other: Part) -> "ParquetPart":
         """This part, which has no rows to tell it, with the columns and the scoring of another."""
@@ -40,7 +42,7 @@ class ParquetPart:
     def ids(self, first: int) -> Iterator[Any]:
         """Batches of the id column."""
         with _opened(self.location) as file:
-            for batch in file.iter_batches(_IDS_PER_BATCH, columns=[self.id_column], use_threads=False):
+            for batch in self._batches(file, self.id_column, _IDS_PER_BATCH):
                 yield batch.column(self.id_column)
 
     def vectors(self, at_least: int = 0) -> Iterator[NDArray[np.floating]]:
@@ -48,7 +50,7 @@ class ParquetPart:
         start = 0
         with _opened(self.location) as file:
             size = rows_per_batch(self.dim, self.dtype, at_least)
-            for batch in file.iter_batches(size, columns=[self.vector_column], use_threads=False):
+            for batch in self._batches(file, self.vector_column, size):
                 if batch.num_rows:
                     yield self._matrix(batch, start)
                 start += batch.num_rows
@@ -76,18 +78,25 @@ class ParquetPart:
         numbers = np.empty((rows, self.dim), dtype=self.dtype)
         done = 0
         size = rows_per_batch(self.dim, self.dtype)
-        for batch in file.iter_batches(size, row_groups=[group], columns=[self.vector_column], use_threads=False):
+        for batch in self._batches(file, self.vector_column, size, [group]):
             if batch.num_rows:
                 old = self._matrix(batch, start + done)
                 numbers[done : done + len(old)] = change(start + done, old)
                 done += len(old)
         others = [name for name in schema.names if name != self.vector_column]
-        kept: Any = file.read_row_group(group, columns=others, use_threads=False) if others else None
+        kept: Any = None
+        if others:
+            with self.location.reading():
+                kept = file.read_row_group(group, columns=others, use_threads=False)
         columns = [
             _lists(numbers, schema.field(name).type) if name == self.vector_column else kept.column(name)
             for name in schema.names
         ]
         return pa.Table.from_arrays(columns, schema=schema)
+
+    def _batches(self, file: Any, column: str, rows: int, groups: list[int] | None = None) -> Iterator[Any]:
+        with self.location.reading():
+            yield from file.iter_batches(rows, row_groups=groups, columns=[column], use_threads=False)
 
     def _matrix(self, batch: Any, start: int) -> NDArray[np.floating]:
         vectors = matrix_of(batch.column(self.vector_column), self.vector_column, start)
@@ -125,8 +134,7 @@ def open_parquet(name: str, location: Location, id_column: str | None, vector_co
         if key is None or vectors is None:
             raise InvalidInput(problems)
         kind = schema.field(vectors).type
-        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        if not any(is_kind(kind) for is_kind in lists):
+        if not is_list(kind):
             raise InvalidInput(f"column {vectors!r} is of type {kind}, expected lists of numbers")
         if not pa.types.is_floating(kind.value_type):
             raise InvalidInput(
@@ -138,43 +146,32 @@ def open_parquet(name: str, location: Location, id_column: str | None, vector_co
         if pa.types.is_fixed_size_list(kind):
             dim = kind.list_size
         else:
-            first = next(iter(file.iter_batches(1, columns=[vectors], use_threads=False))) if rows else None
-            dim = 0 if first is None else matrix_of(first.column(vectors), vectors).shape[1]
+            dim = 0
+            if rows:
+                with location.reading():
+                    first = next(iter(file.iter_batches(1, columns=[vectors], use_threads=False)))
+                dim = matrix_of(first.column(vectors), vectors).shape[1]
         if rows and not dim:
             raise InvalidInput(f"column {vectors!r}: the vectors have no numbers in them")
-        return ParquetPart(name, location, rows, dim, dtype, key, vectors)
+        others = tuple(
+            field.name
+            for field in schema
+            if field.name != vectors and is_list(field.type) and pa.types.is_floating(field.type.value_type)
+        )
+        return ParquetPart(name, location, rows, dim, dtype, key, vectors, other_vectors=others)
 
 
-class _opened:
-    """A Parquet file for reading; what pyarrow cannot read becomes an error that names the file."""
+@contextmanager
+def _opened(location: Location) -> Iterator[Any]:
+    """A Parquet file for reading."""
+    import pyarrow.parquet as pq
 
-    def __init__(self, location: Location) -> None:
-        self._location = location
-
-    def __enter__(self) -> Any:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._source = self._location.open()
-        try:
+    with location.open() as source:
+        with location.reading():
             # Read ahead in full, a row group would be in memory twice.
-            self._file = pq.ParquetFile(self._source, pre_buffer=False)
-        except (pa.ArrowInvalid, OSError) as error:
-            self._source.close()
-            raise self._unreadable(error) from error
-        return self._file
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        import pyarrow as pa
-
-        self._file.close()
-        self._source.close()
-        if isinstance(error, pa.ArrowInvalid):
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: Exception) -> UnreadableFile:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        return UnreadableFile(f"{self._location.shown}: cannot be read ({first}); is the file complete?")
+            file = pq.ParquetFile(source, pre_buffer=False)
+        with file:
+            yield file
 
 
 def _schema(file: Any, vector_column: str) -> Any:

@@ -43,6 +43,9 @@ class Part(Protocol):
         dtype: type of the vectors.
         frozen_columns: columns that are part of the scoring and not of the user.
         scoring: how vectors become a ranking.
+        id_column: where the ids are; None where rows are numbered.
+        vector_column: where the vectors are; None in a file of nothing else.
+        other_vectors: other columns of a Parquet file that hold lists of numbers.
     """
 
     @property
@@ -59,6 +62,12 @@ class Part(Protocol):
     def frozen_columns(self) -> tuple[int, ...]: ...
     @property
     def scoring(self) -> str: ...
+    @property
+    def id_column(self) -> str | None: ...
+    @property
+    def vector_column(self) -> str | None: ...
+    @property
+    def other_vectors(self) -> tuple[str, ...]: ...
 
     def like(self, other: "Part") -> "Part":
         """This part, which has no rows to tell it, with the columns and the scoring of another."""
@@ -128,6 +137,9 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
             parts.append(readers[suffixes[0]](name, location, id_column, vector_column))
         except InvalidInput as error:
             problems += in_file(location, error)
+    if problems and parts and parts[0].vector_column is not None:
+        names = f"ids in {parts[0].id_column!r} and vectors in {parts[0].vector_column!r}"
+        problems.append(f"{parts[0].location.shown} has {names}")
     raise_if(problems)
     _check_agreement(parts)
     if not any(part.rows for part in parts):
@@ -156,14 +168,20 @@ def check_type(dtype: np.dtype[Any]) -> None:
 def _check_agreement(parts: list[Part]) -> None:
     filled = [part for part in parts if part.rows] or parts
     problems = []
-    for what in ("dim", "dtype", "frozen_columns", "scoring"):
+    for what, words in (
+        ("id_column", "column of their ids"),
+        ("vector_column", "column of their vectors"),
+        ("dim", "width of their vectors"),
+        ("dtype", "type of their vectors"),
+        ("frozen_columns", "frozen columns of their vectors"),
+        ("scoring", "scoring of their vectors"),
+    ):
         values = {part.name: getattr(part, what) for part in filled}
         first = values[filled[0].name]
         others = [f"{name} ({value})" for name, value in values.items() if value != first]
         if others:
-            words = {"dim": "width", "dtype": "type", "frozen_columns": "frozen columns", "scoring": "scoring"}[what]
             problems.append(
-                f"{len(others)} of {len(filled)} files differ in the {words} of their vectors from {filled[0].name} "
+                f"{len(others)} of {len(filled)} files differ in the {words} from {filled[0].name} "
                 f"({first}): {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
             )
     raise_if(problems)

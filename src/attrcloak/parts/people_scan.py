@@ -121,10 +121,10 @@ def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> 
     return Listed(keys, path)
 
 
-def id_batches(source: Location, id_column: str) -> Iterator[Any]:
-    """The ids once more, batch by batch, to name some in a message."""
-    for _, _, batch in batches_of([place for _, place in source.files()], [id_column]):
-        yield batch.column(id_column)
+def id_batches(source: Location, id_column: str) -> Iterator[tuple[str, int, Any]]:
+    """(file, first row, ids) once more, batch by batch, to name some in a message."""
+    for place, first_row, batch in batches_of([place for _, place in source.files()], [id_column]):
+        yield place.name, first_row, batch.column(id_column)
 
 
 class _Values:
@@ -209,7 +209,7 @@ def numbered_values(values: NDArray[np.int64], bound: int) -> tuple[NDArray[np.i
 def _columns(place: Location) -> list[str]:
     import pyarrow.parquet as pq
 
-    with _readable(place), place.open() as file:
+    with place.reading(), place.open() as file:
         if _is_parquet(place):
             return list(pq.read_schema(file).names)
         return list(_text_reader(place, file).schema.names)
@@ -220,7 +220,7 @@ def batches_of(files: Sequence[Location], columns: list[str]) -> Iterator[tuple[
     import pyarrow.parquet as pq
 
     for place in files:
-        with _readable(place), place.open() as file:
+        with place.reading(), place.open() as file:
             if _is_parquet(place):
                 parquet = pq.ParquetFile(file, pre_buffer=False)
                 names = parquet.schema_arrow.names
@@ -251,23 +251,6 @@ def _is_parquet(place: Location) -> bool:
     if suffix not in ("parquet", "pq", "csv", "tsv", "tab", "txt"):
         raise UnreadableFile(f"{place.shown}: .{suffix} is not supported; use .csv, .tsv or .parquet")
     return suffix in ("parquet", "pq")
-
-
-class _readable:
-    """What pyarrow cannot read becomes an error that names the file."""
-
-    def __init__(self, place: Location) -> None:
-        self._place = place
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        import pyarrow as pa
-
-        if isinstance(error, pa.ArrowInvalid | OSError):
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UnreadableFile(f"{self._place.shown}: cannot be read ({first}); is the file complete?") from error
 
 
 def _named(source: Location, find: Any) -> str:

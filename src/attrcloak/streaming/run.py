@@ -20,6 +20,7 @@ from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Verdict
 from attrcloak.streaming.descent import solve_by_descent
 from attrcloak.streaming.kept_maps import KeptMaps
+from attrcloak.streaming.left_alone import left_alone
 from attrcloak.streaming.maps import scaled, solve_maps
 from attrcloak.streaming.passes import ready
 from attrcloak.streaming.sample_audit import audit_sample, judge_sample
@@ -76,6 +77,7 @@ class StreamedRelease:
         leaks: surrogates of everybody who asked, before, after and by chance.
         audit: of a sample; None when the check was left out.
         verdict: None when the check was left out.
+        warnings: what was left as it was, a sentence each.
     """
 
     manifest: dict[str, Any]
@@ -83,6 +85,7 @@ class StreamedRelease:
     leaks: tuple[Leak, ...]
     audit: AuditReport | None
     verdict: Verdict | None
+    warnings: tuple[str, ...]
 
 
 def unlearn_files(
@@ -195,6 +198,7 @@ def unlearn_files(
                 stages, method, moments, constant, common_length=common,
                 scaling=scaling, key=key, silent=groups.silent, fingerprint=fingerprint,
             )  # fmt: skip
+        warnings = left_alone(parts, groups, people.shown)
         written, vectors = stages.move(groups, sampled, outcome.change_of)
         found = leaks(measured.moments, moments, outcome.after, seed)
         report = verdict = None
@@ -206,6 +210,9 @@ def unlearn_files(
         manifest = {
             "schema": SCHEMA,
             **about,
+            "columns": list(groups.classes),
+            "id_column": parts[0].id_column,
+            "vector_column": parts[0].vector_column,
             **outcome.how,
             "users": groups.users,
             "moved": groups.moving,
@@ -214,6 +221,7 @@ def unlearn_files(
             "relative_move": outcome.relative_move,
             "common_length": common if scaling == "unit" else None,
             "leaks": [leak.to_json() for leak in found],
+            "warnings": list(warnings),
             "inputs": _with_digests(about["inputs"], space, parts),
             "outputs": {part.name: asdict(file) for part, file in zip(parts, written, strict=True)},
             "engine": runner.name,
@@ -223,7 +231,7 @@ def unlearn_files(
         remove_folder(space.folder)
         if staging.exists:
             staging.remove()
-    return StreamedRelease(manifest, outcome.eraser, found, report, verdict)
+    return StreamedRelease(manifest, outcome.eraser, found, report, verdict, warnings)
 
 
 def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMethod | Calibrated | AttrCloakDD:

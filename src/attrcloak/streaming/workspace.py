@@ -71,7 +71,8 @@ class Workspace:
             raise UnreadableFile(
                 f"{self._manifest} cannot be read: {error}; remove {self.folder} to begin anew"
             ) from error
-        differences = list(_differences(begun, {"schema": SCHEMA, **about}))
+        now = {"schema": SCHEMA, **about}
+        differences = [*_changed_files(begun.pop("inputs", {}), now.pop("inputs", {})), *_differences(begun, now)]
         if differences:
             raise InvalidInput(
                 [
@@ -121,6 +122,21 @@ class Workspace:
     def forget_key(self) -> None:
         """Remove the key; what it was needed for is done."""
         (self.folder / "key").unlink(missing_ok=True)
+
+
+def _changed_files(begun: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the input files: {what: {name: [size, time of the last change]}}."""
+    for what in dict.fromkeys([*begun, *now]):
+        before, after = begun.get(what, {}), now.get(what, {})
+        for name in dict.fromkeys([*before, *after]):
+            if name not in after:
+                yield f"{name} of the {what} was there and is not"
+            elif name not in before:
+                yield f"{name} of the {what} was not there and is"
+            elif before[name][0] != after[name][0]:
+                yield f"{name} of the {what} had {before[name][0]} bytes and has {after[name][0]}"
+            elif before[name] != after[name]:
+                yield f"{name} of the {what} was written again"
 
 
 def _differences(begun: Any, now: Any, where: str = "") -> Iterator[str]:

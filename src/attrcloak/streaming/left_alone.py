@@ -1,0 +1,49 @@
+"""What a run leaves as it was, though it may give attributes away: users without a class, and other vectors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attrcloak.moments.cell_key import NOT_MARKED
+from attrcloak.parts import Groups, Part
+
+_MOST_NAMED = 3
+
+
+def left_alone(parts: Sequence[Part], groups: Groups, people: str) -> tuple[str, ...]:
+    """A sentence for everything that stays.
+
+    Args:
+        parts: the table.
+        groups: who is in which.
+        people: what messages call the people.
+    """
+    return (*_unknown_users(parts, groups, people), *_other_vectors(parts))
+
+
+def _unknown_users(parts: Sequence[Part], groups: Groups, people: str) -> list[str]:
+    """Users of whom no class of any attribute is known, with the files that have most of them."""
+    unknown = (groups.codes == NOT_MARKED).all(axis=1)
+    count = int(groups.counts[unknown].sum())
+    if not count:
+        return []
+    in_parts = [int(unknown[groups.rows(number).read(0, part.rows)].sum()) for number, part in enumerate(parts)]
+    most = [number for number in np.argsort(in_parts)[::-1][:_MOST_NAMED].tolist() if in_parts[number]]
+    named = ", ".join(f"{parts[number].name} {in_parts[number]} of {parts[number].rows}" for number in most)
+    more = ", ..." if np.count_nonzero(in_parts) > len(most) else ""
+    return [
+        f"{count} of {groups.users} users have no class in {people} and stay as they were ({named}{more}); if that is "
+        "more than expected, look whether ids are written alike in both"
+    ]
+
+
+def _other_vectors(parts: Sequence[Part]) -> list[str]:
+    others: dict[str, list[Part]] = {}
+    for part in parts:
+        for column in part.other_vectors:
+            others.setdefault(column, []).append(part)
+    return [
+        f"column {column!r} of {len(having)} of {len(parts)} files holds lists of numbers too and stays as it was; if "
+        "these are of users as well, attackers read them: leave them out, or unlearn them with --vector"
+        for column, having in others.items()
+    ]
