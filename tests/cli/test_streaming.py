@@ -63,6 +63,52 @@ def test_a_file_streams_when_an_engine_is_named_and_apply_repeats_it(folder, run
     np.testing.assert_allclose(np.load("new.npy"), np.load("again.npy"), atol=1e-6)
 
 
+def test_a_folder_is_audited_on_a_sample_as_it_is_in_memory_on_everybody(folder, run):
+    """240 users are all in the sample, so the attackers find what they find in memory, up to the order of users."""
+    words = ("--attributes", "people.csv", "--columns", "group", "--attackers", "logistic", "--seeds", 1)
+    done = run("audit", "users", *words, "--json")
+    assert done.code == 0, done.err
+    (leak,) = done.json["leaks"]
+    assert (done.json["users"], leak["attribute"], leak["p"]) == (240, "group", 0.02)
+    assert leak["surrogate"] > leak["chance"]
+    memory = run("audit", "users.npy", *words, "--json").json
+    streamed, expected = (
+        next(each for each in report["results"] if each["attacker"] == "logistic")["balanced_accuracy"]
+        for report in (done.json["audit"], memory)
+    )
+    assert streamed == pytest.approx(expected, abs=0.05)
+    done = run("audit", "users", *words, "--fail-above", "group=0.55")
+    assert done.code == 3
+    assert "gate not passed: group: logistic" in done.err
+    assert "group: surrogate of all users" in done.err
+    assert not list(Path().glob("*.partial"))
+
+
+def test_what_an_audit_of_files_cannot_do_is_an_error_with_a_next_step(folder, run):
+    done = run("audit", "users", "--attributes", "people.csv", "--original", "users.npy")
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert "put a sample of users into one file" in done.err
+    done = run("audit", "users.npy", "--attributes", "people.csv", "--workers", 1)
+    assert done.code == 1
+    assert "name an --engine" in done.err
+
+
+def test_users_of_unknown_class_and_other_vectors_are_warned_of(folder, run):
+    table = pq.read_table("users/a.parquet")
+    for path in ("users/a.parquet", "one.parquet"):
+        pq.write_table(table.append_column("copy", table["vectors"]), path)
+    lines = Path("people.csv").read_text().splitlines()
+    Path("people.csv").write_text("\n".join(lines[:200]) + "\n")
+    done = run(*COMMAND, "--no-audit", "--method", "leace")
+    assert (
+        "warning: 41 of 240 users have no class in people.csv and stay as they were (b.parquet 41 of 140)" in done.err
+    )
+    assert "warning: column 'copy' of 1 of 2 files holds lists of numbers too and stays as it was" in done.err
+    done = run("unlearn", "one.parquet", *COMMAND[2:-3], "one-new.parquet", "--no-audit", "--method", "leace")
+    assert done.code == 0, done.err
+    assert "warning: column 'copy' of one.parquet holds lists of numbers too and stays as it was" in done.err
+
+
 def test_a_folder_goes_by_kept_maps_and_back(folder, run):
     done = run(*COMMAND, "--no-audit", "--method", "barycentre", "--eraser", "map.safetensors")
     assert done.code == 0, done.err

@@ -1,18 +1,28 @@
 """The command audit: how well attackers read attributes from a table that somebody already has."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attrcloak.cli import files
-from attrcloak.cli.options import AsJson, Columns, IdColumn, People, VectorColumn, Vectors
-from attrcloak.errors import InvalidSettings
+from attrcloak.cli import files, streaming
+from attrcloak.cli.options import AsJson, Columns, Engine, IdColumn, Streamable, VectorColumn, Workers
+from attrcloak.errors import InvalidSettings, NotSupported
+
+if TYPE_CHECKING:
+    from attrcloak.auditing import AuditReport
 
 
 def audit(
-    vectors: Vectors,
-    attributes: People,
+    vectors: Streamable,
+    attributes: Annotated[
+        str,
+        typer.Option(
+            "--attributes",
+            help="CSV, TSV or Parquet with one row a user; a folder where vectors stream.",
+            show_default=False,
+        ),
+    ],
     columns: Columns = None,
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
@@ -37,9 +47,16 @@ def audit(
         list[str] | None,
         typer.Option(help="attribute=balanced accuracy, repeatable; exit 3 when an attacker is further from chance."),
     ] = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for what a streamed table needs; that of temporary files by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well attackers read attributes from user vectors.
+
+    Of a folder, or with an engine, a sample of about 20,000 users is attacked, and the moments are of everybody.
 
     Example: attrcloak audit users.npy --attributes people.csv --columns gender,age --fail-above gender=0.55
     """
@@ -49,14 +66,37 @@ def audit(
         raise InvalidSettings(f"--knows is {knows!r}, expected everybody or others")
     if knows == "others" and requests is None:
         raise InvalidSettings("--knows others needs --requests: without it everybody asked, and there are no others")
+    if streaming.streams(vectors, None, engine):
+        if original is not None or knows == "others":
+            raise NotSupported(
+                "--original and --knows others are for tables in memory: put a sample of users into one file, the same "
+                "of both tables"
+            )
+        report = streaming.audit_streaming(
+            vectors,
+            attributes,
+            requests=None if requests is None else str(requests),
+            id_column=id_column,
+            vector_column=vector_column,
+            columns=columns,
+            attackers=files.names(attackers) or (),
+            protocol=chosen,
+            seed=seed,
+            engine=engine or "auto",
+            workers=workers,
+            work=work,
+            as_json=as_json,
+        )
+        raise typer.Exit(3 if _broken(report, gates) else 0)
+    streaming.refuse_options_of_streams(workers=workers, work=work)
     from attrcloak.auditing import audit as run_audit
     from attrcloak.auditing.questions import ASKED
     from attrcloak.data.vector_files import read_vectors
     from attrcloak.json_text import dump
-    from attrcloak.reporting.terminal import audit_table, progress_bar, show
+    from attrcloak.reporting.terminal import progress_bar
 
-    table = read_vectors(vectors, id_column=id_column, vector_column=vector_column)
-    people = files.load_people(attributes, id_column, columns, requests)
+    table = read_vectors(Path(vectors), id_column=id_column, vector_column=vector_column)
+    people = files.load_people(Path(attributes), id_column, columns, requests)
     before = None if original is None else read_vectors(original, id_column=id_column, vector_column=vector_column)
     people.select([name for name in gates if name != ASKED])
     with progress_bar(as_json) as progress:
@@ -74,13 +114,16 @@ def audit(
     if as_json:
         print(dump(report.to_json()), end="")
     else:
-        show(audit_table(report.results))
-        for text in report.notes:
-            files.note(f"note: {text}")
+        files.show_audit(report)
+    raise typer.Exit(3 if _broken(report, gates) else 0)
+
+
+def _broken(report: "AuditReport", gates: dict[str, float]) -> bool:
+    """Whether a gate is not passed, with a message for each."""
     broken = report.breaks(gates)
     for text in broken:
         files.note(f"gate not passed: {text}")
-    raise typer.Exit(3 if broken else 0)
+    return bool(broken)
 
 
 def _gates(texts: list[str]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among
 
 if TYPE_CHECKING:
-    from attrcloak.auditing import Protocol
+    from attrcloak.auditing import AuditReport, Protocol
     from attrcloak.data import EmbeddingTable, Ids, UserAttributes
     from attrcloak.release import Verdict
     from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
@@ -194,6 +194,28 @@ def say_verdict(verdict: "Verdict | None") -> bool:
     for text in (*verdict.reasons, *(f"next: {step}" for step in verdict.next_steps)):
         note(f"  {text}")
     return False
+
+
+def warn_of_other_vectors(path: Path, vector_column: str | None) -> None:
+    """Say which other columns of a Parquet file hold vectors too, for these stay as they were."""
+    if path.suffix.lower() != ".parquet":
+        return
+    import pyarrow.parquet as pq
+
+    from attrcloak.data.vector_files import OTHER_VECTORS_STAY, list_column, other_vectors
+
+    schema = pq.read_schema(path)
+    for name in other_vectors(schema, list_column(schema.empty_table(), vector_column)):
+        note(f"warning: column {name!r} of {path} {OTHER_VECTORS_STAY}")
+
+
+def show_audit(report: "AuditReport") -> None:
+    """Print a report of attackers, its notes on standard error."""
+    from attrcloak.reporting.terminal import audit_table, show
+
+    show(audit_table(report.results))
+    for text in report.notes:
+        note(f"note: {text}")
 
 
 def note(text: str) -> None:

@@ -252,6 +252,9 @@ def doctor() -> None:
         ("implicit", "implicit", "als and bpr recommenders"),
         ("xgboost", "xgboost", "the xgboost attacker"),
         ("torch", "torch", "bpr-mf, ncf and lightgcn recommenders"),
+        ("numba", "fast", "compiled passes, several times faster"),
+        ("ray", "ray", "--engine ray"),
+        ("pyspark", "spark", "--engine spark"),
     ):
         found = find_spec(module) is not None
         print(

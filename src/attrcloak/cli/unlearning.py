@@ -166,6 +166,7 @@ def unlearn(
         )
     secrets = _saved_secrets(table, released.result, eraser, undo_file)
     write_vectors(released.result.table, new_file, like=table_file, id_column=id_column, vector_column=vector_column)
+    files.warn_of_other_vectors(table_file, vector_column)
     for path in secrets:
         files.note(f"{path} is a secret: keep it like a key, or destroy it")
     print(dump(_unlearn_json(released)), end="") if as_json else _show(released, new_file)

@@ -16,6 +16,11 @@ from attrcloak.whole_file import replacing
 
 _VECTOR_KEYS = ("vectors", "user_factors")
 _ID_KEYS = ("ids", "user_ids")
+OTHER_VECTORS_STAY = (
+    "holds lists of numbers too and stays as it was; if these are of users as well, attackers read them: leave them "
+    "out, or unlearn them with --vector"
+)
+"""What is said of every column of ``other_vectors``."""
 _KINDS = ".npy, .npz, .parquet, .safetensors"
 
 
@@ -190,6 +195,17 @@ def list_column(table: Any, wanted: str | None) -> str:
             "name the vectors with vector_column"
         )
     return str(lists[0])
+
+
+def other_vectors(schema: Any, name: str) -> tuple[str, ...]:
+    """The other columns of a pyarrow schema that hold lists of floating-point numbers, as vectors do."""
+    import pyarrow as pa
+
+    return tuple(
+        field.name
+        for field in schema
+        if field.name != name and is_list(field.type) and pa.types.is_floating(field.type.value_type)
+    )
 
 
 def is_list(kind: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.named_columns import id_name
-from attrcloak.data.vector_files import is_list, list_column, matrix_of
+from attrcloak.data.vector_files import is_list, list_column, matrix_of, other_vectors
 from attrcloak.errors import InvalidInput
 from attrcloak.parts.location import Location
 from attrcloak.parts.part import Change, Part, Written, check_type, rows_per_batch
@@ -153,11 +153,7 @@ def open_parquet(name: str, location: Location, id_column: str | None, vector_co
                 dim = matrix_of(first.column(vectors), vectors).shape[1]
         if rows and not dim:
             raise InvalidInput(f"column {vectors!r}: the vectors have no numbers in them")
-        others = tuple(
-            field.name
-            for field in schema
-            if field.name != vectors and is_list(field.type) and pa.types.is_floating(field.type.value_type)
-        )
+        others = other_vectors(schema, vectors)
         return ParquetPart(name, location, rows, dim, dtype, key, vectors, other_vectors=others)
 
 

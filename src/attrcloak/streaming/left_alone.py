@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from attrcloak.data.vector_files import OTHER_VECTORS_STAY
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.parts import Groups, Part
 
@@ -43,7 +44,6 @@ def _other_vectors(parts: Sequence[Part]) -> list[str]:
         for column in part.other_vectors:
             others.setdefault(column, []).append(part)
     return [
-        f"column {column!r} of {len(having)} of {len(parts)} files holds lists of numbers too and stays as it was; if "
-        "these are of users as well, attackers read them: leave them out, or unlearn them with --vector"
+        f"column {column!r} of {len(having)} of {len(parts)} files {OTHER_VECTORS_STAY}"
         for column, having in others.items()
     ]

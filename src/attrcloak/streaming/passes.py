@@ -42,7 +42,7 @@ class Task:
         part: the file.
         groups: the group of each row.
         cell_of_group: (G,) the cell of each group.
-        sampled: rows whose new vectors are wanted back.
+        sampled: rows whose vectors are wanted back.
         seen: the file as pass 1 read it; None in pass 1.
         report: where the engine is this process, called as rows are done.
     """
@@ -76,6 +76,7 @@ class Measured:
             value will do where it is below ``high``, for only what is constant matters.
         high: (d,) largest.
         seen: the file; None for several parts together.
+        sampled: (s, d_free) vectors of the rows that were asked for; None for several parts together.
     """
 
     moments: CellMoments
@@ -84,6 +85,7 @@ class Measured:
     low: Matrix
     high: Matrix
     seen: Seen | None = None
+    sampled: Matrix | None = None
 
     def merge(self, other: "Measured") -> "Measured":
         """Both together."""
@@ -97,7 +99,7 @@ class Measured:
         )
 
     def arrays(self) -> Arrays:
-        """All but ``seen``, for a file."""
+        """All but ``seen`` and ``sampled``, for a file."""
         arrays = {**key_arrays(self.moments.key), **moment_arrays("given", self.moments)}
         arrays |= {"squares": np.array(self.squares), "low": self.low, "high": self.high}
         return arrays if self.unit is None else {**arrays, **moment_arrays("unit", self.unit)}
@@ -148,13 +150,16 @@ def measure(task: Task, key: CellKey, unit: bool) -> Measured:
         found = Measured(empty, empty if unit else None, 0.0, np.full(len(free), np.inf), np.full(len(free), -np.inf))
         start, bad = 0, 0
         first_bad: list[int] = []
+        wanted = np.empty((len(task.sampled), len(free)))
         # Moments of a batch are merged with those before: (d, d) numbers a cell, as much work as d rows.
         for vectors in _named(part, at_least=4 * len(key) * len(free)):
             cells = task.cells(start, len(vectors))
             if len(cells) < len(vectors):
                 break
+            moved = vectors[:, free] if len(free) < part.dim else vectors
             with np.errstate(invalid="ignore", over="ignore"):
-                batch = _of_batch(vectors[:, free] if len(free) < part.dim else vectors, cells, key, found)
+                batch = _of_batch(moved, cells, key, found)
+            _take(wanted, task.sampled, start, moved)
             # Moments hold every number, so a look at them finds what is not finite, and rows are looked at only then.
             if not (np.isfinite(batch.moments.mean).all() and np.isfinite(batch.moments.scatter).all()):
                 rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1)) + start
@@ -171,7 +176,13 @@ def measure(task: Task, key: CellKey, unit: bool) -> Measured:
             )
         if start != task.groups.rows:
             raise InvalidInput(f"{part.location.shown} had {task.groups.rows} rows and has others now: it was changed")
-        return replace(found, seen=Seen(part.location.digest(), part.location.stamp()))
+        return replace(found, seen=Seen(part.location.digest(), part.location.stamp()), sampled=wanted)
+
+
+def _take(wanted: Matrix, rows: NDArray[np.int64], start: int, batch: NDArray[np.floating]) -> None:
+    """Keep what of these rows of a part is in a batch that begins at row ``start``."""
+    here = (rows >= start) & (rows < start + len(batch))
+    wanted[here] = batch[rows[here] - start]
 
 
 def _of_batch(vectors: NDArray[np.floating], cells: NDArray[np.int32], key: CellKey, before: Measured) -> Measured:
@@ -212,8 +223,7 @@ def move(task: Task, change_of: Callable[[Task], Change], table: Location, folde
 
         def change(start: int, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
             new = changed(start, vectors)
-            here = (task.sampled >= start) & (task.sampled < start + len(vectors))
-            wanted[here] = new[task.sampled[here] - start][:, free]
+            _take(wanted, task.sampled, start, new[:, free])
             task.advance(len(vectors))
             return new
 

@@ -131,10 +131,7 @@ class Stages:
             place.make_folder()
         samples = self.space.folder / "samples"
         samples.mkdir(exist_ok=True)
-        order = np.argsort(sampled, kind="stable")
-        edges = np.searchsorted(sampled[order], groups.offsets)
-        mine = [order[low:high] for low, high in pairwise(edges)]
-        local = [sampled[at] - first for at, first in zip(mine, groups.offsets, strict=False)]
+        mine, local = by_part(sampled, groups)
         function = partial(move, change_of=change_of, table=table, folder=writing)
         for number, done in self.map(function, groups, self.lacking("moved"), stage="pass 2: writing", sampled=local):
             np.save(samples / f"{number}.npy", done.sampled, allow_pickle=False)
@@ -205,3 +202,11 @@ class Stages:
             tell(0)
         if self.progress is not None and stage is not None:
             self.progress(stage, total, total)
+
+
+def by_part(sampled: NDArray[np.int64], groups: Groups) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """For every part: which of the sampled rows of the table are in it, and their rows there."""
+    order = np.argsort(sampled, kind="stable")
+    edges = np.searchsorted(sampled[order], groups.offsets)
+    mine = [order[low:high] for low, high in pairwise(edges)]
+    return mine, [sampled[at] - first for at, first in zip(mine, groups.offsets, strict=False)]

@@ -1,0 +1,114 @@
+"""The audit of a table in files: one pass for the moments of everybody and the vectors of a sample to attack."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attrcloak.auditing import DEFAULT_ATTACKERS, SOUND, AuditReport, Protocol
+from attrcloak.engines import engine_of
+from attrcloak.parts import Location, open_parts
+from attrcloak.progress import Progress
+from attrcloak.streaming.passes import free_columns, measure, ready
+from attrcloak.streaming.sample_audit import audit_sample
+from attrcloak.streaming.stages import Stages, by_part
+from attrcloak.streaming.statistics import Leak, leaks
+from attrcloak.streaming.workspace import Workspace
+
+
+@dataclass(frozen=True, eq=False)
+class FilesAudit:
+    """What an audit of a table in files found.
+
+    Attributes:
+        report: of the attackers, on a sample.
+        leaks: surrogates of everybody whose class is known, or who asked; ``before`` and ``after`` are the same.
+        users: rows of the table.
+    """
+
+    report: AuditReport
+    leaks: tuple[Leak, ...]
+    users: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        tables = [
+            {"attribute": leak.attribute, "surrogate": leak.after, "chance": leak.chance, "p": leak.p_after}
+            for leak in self.leaks
+        ]
+        return {
+            "schema": "attrcloak/audit-files/1", "users": self.users, "leaks": tables, "audit": self.report.to_json()
+        }  # fmt: skip
+
+
+def audit_files(
+    vectors: str,
+    people: str,
+    *,
+    requests: str | None = None,
+    id_column: str | None = None,
+    vector_column: str | None = None,
+    columns: Sequence[str] | None = None,
+    attackers: Sequence[str] = DEFAULT_ATTACKERS,
+    protocol: Protocol = SOUND,
+    seed: int = 0,
+    engine: str = "auto",
+    workers: int | None = None,
+    work: str | None = None,
+    progress: Progress | None = None,
+) -> FilesAudit:
+    """Attack a sample of about 20,000 users, and look at the moments of everybody.
+
+    The sample is drawn by a hash of ids, half of it evenly and half so that no class is too small; its intervals are
+    those of its size. Nothing is kept: this is one pass, and not resumed.
+
+    Args:
+        vectors: file or folder, local or a URI.
+        people: likewise.
+        requests: who asked for what: attack only these. None attacks everybody whose class is known.
+        id_column: name of the ids in vectors and people; None finds them.
+        vector_column: name of the vectors; None finds them.
+        columns: the attributes; None takes every other column of the people.
+        attackers: their names.
+        protocol: how they are measured.
+        seed: of folds, attackers and random labels.
+        engine: "auto", "in-process", "pool", "ray" or "spark".
+        workers: processes or cores.
+        work: local folder for what the join needs, about 30 bytes a user; the system's for temporary files by default.
+        progress: called with (stage, rows done, rows in all).
+
+    Raises:
+        UnreadableFile: a file cannot be read.
+        InvalidInput: files that cannot be used.
+        WorkerLost: the engine's workers died too often.
+    """
+    table = Location.of(vectors)
+    parts = open_parts(table, id_column, vector_column)
+    inputs = {"vectors": table, "people": Location.of(people)}
+    if requests is not None:
+        inputs["requests"] = Location.of(requests)
+    with (
+        tempfile.TemporaryDirectory(prefix="attrcloak-audit-", dir=work) as folder,
+        closing(engine_of(engine, len(parts), workers)) as runner,
+        Workspace(Path(folder) / "work").opened({}) as space,
+    ):
+        runner.prepare(ready)
+        stages = Stages(parts, space, Location.of(folder), runner, progress)
+        groups, sampled = stages.join(inputs, id_column, columns)
+        mine, local = by_part(sampled, groups)
+        taken = np.empty((len(sampled), len(free_columns(parts[0]))))
+        moments = None
+        function = partial(measure, key=groups.key, unit=False)
+        for number, found in stages.map(function, groups, range(len(parts)), stage="reading", sampled=local):
+            taken[mine[number]] = found.sampled
+            moments = found.moments if moments is None else moments.merge(found.moments)
+        assert moments is not None  # a table has parts
+        report = audit_sample(
+            taken, sampled, groups, attackers=attackers, protocol=protocol, seed=seed, progress=progress
+        )
+    return FilesAudit(report, leaks(moments, moments, moments, seed), groups.users)
