@@ -7,16 +7,17 @@ from typing import ClassVar
 import numpy as np
 
 from attrcloak.errors import InvalidSettings
-from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import Matrix, cell_moments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated, MetricOf, in_one_scale
+from attrcloak.unlearning.chance_goals import mean_goals
 from attrcloak.unlearning.class_flow import ClassFlow
 from attrcloak.unlearning.lengths import at_length, one_length
 from attrcloak.unlearning.list_metric import ListMetric, shifted
 from attrcloak.unlearning.method import Moved, Rows
 from attrcloak.unlearning.mode_flow import MODES, MOST_LANDMARKS, ModeFlow
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
+from attrcloak.unlearning.product_flow import ProductFlow
 from attrcloak.unlearning.spread import exchanged
 
 _MULTIPLICATIONS_A_PAIR = 50
@@ -26,6 +27,8 @@ _PRODUCTS_WITH_MODES = 8
 _KERNELS_AT_ONCE = 3
 _LEFT_TO_MODES = 2
 """Kernels, the widest, whose place the modes take in ``ClassFlow``."""
+_PRODUCTS_FIRST = 10
+"""Rounds of means and products alone, before neighbours look."""
 _MATCHES_OF_ONE_LENGTH = 6
 """Times that class means are matched and vectors of one length brought back to it."""
 
@@ -101,8 +104,7 @@ class CalibratedFlow(Calibrated):
         wide, beside = exchanged(old, self.exchange, secret_generator(rows.key, b"exchange"))
         start = at_length(old @ wide, length)
         metric = None if metric_of is None else metric_of(asked, wide)
-        drawn_key, drawn_cells = CellKey.of(cells.key.attributes, cells.key.classes, drawn)
-        goals = cell_moments(start, drawn_cells, drawn_key).marginals()
+        goals = [mean_goals(own) for own in cell_moments(start, cells.of_user[asked], cells.key).marginals()]
 
         def matched(vectors: Matrix) -> Matrix:
             for _ in range(_MATCHES_OF_ONE_LENGTH if length else 1):
@@ -110,14 +112,20 @@ class CalibratedFlow(Calibrated):
                 vectors = at_length(there, length)
             return vectors
 
+        def bent(steps: Matrix) -> Matrix:
+            return steps if metric is None else metric.bent(steps)
+
         now = matched(start)
+        products = ProductFlow(now, codes)
+        for _ in range(_PRODUCTS_FIRST):
+            now = matched(at_length(now + bent(products.steps(now)), length))
         # All is seen, the exchanged directions too, as attackers see it; only the others move.
-        modes = ModeFlow(now @ wide.T + beside, codes, drawn, secret_generator(rows.key, b"modes"))
+        modes = ModeFlow(now @ wide.T + beside, codes, secret_generator(rows.key, b"modes"))
         neighbours = ClassFlow(codes, drawn, left_out=_LEFT_TO_MODES)
         for done in range(self.rounds):
             seen = now @ wide.T + beside
-            steps = (modes.steps(seen) + neighbours.steps(seen)) @ wide
-            now = at_length(now + (steps if metric is None else metric.bent(steps)), length)
+            steps = (modes.steps(seen) + neighbours.steps(seen)) @ wide + products.steps(now)
+            now = at_length(now + bent(steps), length)
             if progress is not None:
                 progress(self.name, done + 1, self.rounds)
         moved = rows.vectors.copy()

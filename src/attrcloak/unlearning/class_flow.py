@@ -60,7 +60,7 @@ class ClassFlow:
     _speeds: Matrix = field(init=False)
 
     def __post_init__(self) -> None:
-        self._own, self._chance, attribute = through_all_attributes(self.codes, self.drawn)
+        (self._own, self._chance), attribute = through_all_attributes(self.codes, self.drawn)
         self._speeds = np.ones((len(attribute), BANDS))
         self._speeds[:, : self.left_out] = 0.0
 
@@ -155,19 +155,16 @@ class Scale:
         return np.asarray(steps * np.minimum(1.0, longest / np.maximum(lengths, longest)) * self.spread)
 
 
-def through_all_attributes(
-    codes: NDArray[np.int32], drawn: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+def through_all_attributes(*codes: NDArray[np.int32]) -> tuple[list[NDArray[np.int32]], NDArray[np.int64]]:
     """Count classes on from one attribute to the next.
 
     Args:
-        codes: (n, A) classes, -1 where not marked.
-        drawn: (n, A) classes under permuted labels.
+        codes: (n, A) classes, -1 where not marked; of several such tables, with the same classes.
 
     Returns:
-        Both (n, A), counted so, and (C,) the attribute of every class.
+        All of them, counted so, and (C,) the attribute of every class.
     """
-    classes = np.maximum(codes.max(axis=0, initial=-1), drawn.max(axis=0, initial=-1)) + 1
+    classes = np.max([each.max(axis=0, initial=-1) for each in codes], axis=0) + 1
     first = np.cumsum(classes) - classes
-    own, chance = (np.where(each >= 0, each + first, -1).astype(np.int32) for each in (codes, drawn))
-    return own, chance, np.repeat(np.arange(len(classes)), classes)
+    counted = [np.where(each >= 0, each + first, -1).astype(np.int32) for each in codes]
+    return counted, np.repeat(np.arange(len(classes)), classes)

@@ -1,27 +1,26 @@
 """A flow to a goal in every leading mode of a wide kernel: what leaks there goes, what is chance stays."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
+from attrcloak.unlearning.chance_goals import blocks_of, like_chance
 from attrcloak.unlearning.class_flow import WIDEST, Scale, through_all_attributes
 
 MODES = 512
 """Leading modes that have goals, at most. Of 64 coordinates the first 64 modes are all but linear, the next 2,080 all
-but products of two of them. On ALS of ML-1M what classes showed beyond the first 400 was within a fifth of chance."""
+but products of two of them, and products have ``ProductFlow``: the modes are for what is wider than a neighbourhood and
+no product."""
 MOST_LANDMARKS = 8192
 """Users whom modes are taken of; the matrix of their kernels has to fit into memory."""
 _USERS_A_MODE = 4
 """At least: with more modes than that, a class could tell every user of its own."""
 _WEAKEST = 1e-4
 """Eigenvalue, over the largest, below which a mode of kernels in float32 is rounding."""
-_BLOCKS = 12
-"""Of modes that are measured together, each wider than the one before by one factor."""
-_DEVIATIONS = 2.0
-"""A block whose mean square is within so many standard deviations of chance is left as it is."""
+_BLOCK = 64
+"""Modes that are looked at together, at least: enough to settle a mean square to a sixth."""
 _SAMPLE = 512
 """Users whose gradients say how modes respond to steps; each has as many as there are dimensions."""
 _RIDGE = 0.1
@@ -48,14 +47,11 @@ class ModeFlow:
 
     Modes are the leading principal components psi_m of the kernel exp(-||z - z'||^2 / h) over the users' standardised
     vectors at the start (Schölkopf, Smola and Müller 1998): directions, products of directions and so on, those in
-    which users vary most first. By chance the mean of a class of n_k users would have variance v = var(psi_m) / n_k
-    (1 - n_k/n). Where the classes of an attribute deviate r times as much, over a block of modes, they are brought to
-
-        a (own mean) + b (mean of the drawn class),   a = 1/r,  b^2 = 1 - 1/r,
-
-    the drawn mean less what it has in common with the own one. That has variance v and, of what classes showed, the
-    part a: over the draw known and unknown users agree no more than chance has it. Where r is 1, within what can be
-    told, the goal is where the class is: its noise stays, and nobody moves for it.
+    which users vary most first. As kernels are bounded, so are modes: no user far out weighs more than others, as in a
+    covariance. Users vary in each apart from the others, so the mean of a class of n_k users would deviate by chance
+    with variance v = var(psi_m) / n_k (1 - n_k/n) in each, independently. Where the classes of an attribute deviate
+    more, over a block of modes, their goal is what ``like_chance`` makes of that; elsewhere they are where they are to
+    be, their noise stays, and nobody moves for it.
 
     Users move by the least steps that bring their classes there, to first order and with a ridge, as in Gauss and
     Newton's method: user i by sum_m y_m grad psi_m(z_i), summed over the user's classes, y = (E + ridge)^-1 gap with E
@@ -65,22 +61,20 @@ class ModeFlow:
     Attributes:
         start: (n, d) where everybody is.
         codes: (n, A) classes, -1 where not marked.
-        drawn: (n, A) classes under permuted labels, with as many users each.
         rng: chooses whom modes are taken of, where there are more than ``MOST_LANDMARKS``.
     """
 
     start: Matrix
     codes: NDArray[np.int32]
-    drawn: NDArray[np.int32]
     rng: np.random.Generator
     _scale: Scale = field(init=False)
     _own: NDArray[np.int32] = field(init=False)
     _attribute: NDArray[np.int64] = field(init=False)
-    _users: Matrix = field(init=False)
+    _users: NDArray[np.int64] = field(init=False)
     _landmarks: Floats = field(init=False)
     _gamma: float = field(init=False)
     _modes: Floats = field(init=False)
-    _blocks: list[tuple[int, int]] = field(init=False)
+    _blocks: list[slice] = field(init=False)
     _variance: Matrix = field(init=False)
     _goal: Matrix = field(init=False)
     _response: Matrix = field(init=False)
@@ -89,9 +83,9 @@ class ModeFlow:
     _last: Matrix = field(init=False)
 
     def __post_init__(self) -> None:
-        self._own, chance, self._attribute = through_all_attributes(self.codes, self.drawn)
+        (self._own,), self._attribute = through_all_attributes(self.codes)
         classes = len(self._attribute)
-        self._users = np.bincount(self._own[self._own >= 0], minlength=classes).astype(np.float64)
+        self._users = np.bincount(self._own[self._own >= 0], minlength=classes)
         self._speed, self._last = np.ones(classes), np.full(classes, np.inf)
         self._scale = Scale.of(self.start)
         z = self._scale.standardised(self.start)
@@ -99,12 +93,12 @@ class ModeFlow:
         self._landmarks = z if n <= MOST_LANDMARKS else z[np.sort(self.rng.choice(n, MOST_LANDMARKS, replace=False))]
         self._gamma = 1 / (2 * max(z.shape[1], 1) * WIDEST)
         self._modes = self._find_modes(min(MODES, len(self._landmarks) // _USERS_A_MODE))
-        wider = np.geomspace(1, max(self._modes.shape[1], 1), _BLOCKS + 1)[1:]
-        self._blocks = list(pairwise(np.unique(np.append(0, wider.astype(int))).tolist())) if self._modes.size else []
+        most_classes = int(np.bincount(self._attribute).max(initial=0))
+        self._blocks = blocks_of(self._modes.shape[1], _BLOCK, most_classes)
         marked = (self.codes >= 0).sum(axis=0)[self._attribute]
         share = np.minimum(self._users / np.maximum(marked, 1), 1 - 1e-9)
         self._variance = np.outer((1 - share) / np.maximum(self._users, 1), self._spread(z))
-        self._goal = self._goals(self._class_means(z, self._own), self._class_means(z, chance))
+        self._goal = self._goals(self._class_means(z))
         self._response = self._responses(z[self.rng.permutation(n)[:_SAMPLE]])
         ridge = max(_RIDGE * float(np.trace(self._response)) / max(len(self._response), 1), 1e-300)
         damped = self._response + ridge * np.eye(len(self._response))
@@ -117,13 +111,12 @@ class ModeFlow:
             vectors: (n, d) where everybody is now.
         """
         z = self._scale.standardised(vectors)
-        gap = self._class_means(z, self._own) - self._goal
+        gap = self._class_means(z) - self._goal
         if not gap.size:
             return np.zeros_like(vectors)
         square = gap**2 / self._variance
-        for begin, end in self._blocks:
-            rests = square[:, begin:end].mean(axis=1) <= _NEAR
-            gap[rests, begin:end] = 0
+        for block in self._blocks:
+            gap[square[:, block].mean(axis=1) <= _NEAR, block] = 0
         size = square.sum(axis=1)
         # Near its goals a class is pushed about by other steps, and must not lose its speed by that.
         away = size > np.maximum(_AWAY * self._last, _NEAR * gap.shape[1])
@@ -177,24 +170,18 @@ class ModeFlow:
             second += (place**2).sum(axis=0)
         return np.asarray(np.maximum(second / len(z) - (first / len(z)) ** 2, 1e-300))
 
-    def _goals(self, own: Matrix, drawn: Matrix) -> Matrix:
+    def _goals(self, own: Matrix) -> Matrix:
         """(C, M) where class means are to go."""
+        chance = np.sqrt(self._variance)
         goal = own.copy()
-        for a in np.unique(self._attribute):
-            classes = np.flatnonzero((self._attribute == a) & (self._users > 0))
-            for begin, end in self._blocks:
-                block = np.ix_(classes, np.arange(begin, end))
-                ours, theirs = (each[block] / np.sqrt(self._variance[block]) for each in (own, drawn))
-                ratio = float((ours**2).mean())
-                # Deviations of k classes add up to nothing, so k - 1 of them are free.
-                numbers = max(len(classes) - 1, 1) * (end - begin)
-                if ratio > 1 + _DEVIATIONS * np.sqrt(2 / numbers):
-                    # Only what the draw does not have in common with the class is added, as in linear modes, where
-                    # class means are those of the draw already.
-                    news = theirs - float((ours * theirs).mean()) / ratio * ours
-                    size = float((news**2).mean())
-                    b = np.sqrt((1 - 1 / ratio) / size) if size > 1e-6 else 0.0
-                    goal[block] = np.sqrt(self._variance[block]) * (ours / ratio + b * news)
+        for attribute in np.unique(self._attribute):
+            classes = np.flatnonzero((self._attribute == attribute) & (self._users > 0))
+            for block in self._blocks:
+                here = np.ix_(classes, np.arange(block.start, block.stop))
+                deviations = own[here] / chance[here]
+                wanted = like_chance(deviations, self._users[classes])
+                if wanted is not deviations:
+                    goal[here] = chance[here] * wanted
         return goal
 
     def _responses(self, z: Floats) -> Matrix:
@@ -207,14 +194,14 @@ class ModeFlow:
             total += slope.T @ slope
         return total / max(len(z), 1)
 
-    def _class_means(self, z: Floats, codes: NDArray[np.int32]) -> Matrix:
+    def _class_means(self, z: Floats) -> Matrix:
         """(C, M) class means of the modes, less those of all whose class of the attribute is known."""
-        classes_of = [np.flatnonzero(self._attribute == a) for a in range(codes.shape[1])]
+        classes_of = [np.flatnonzero(self._attribute == a) for a in range(self.codes.shape[1])]
         total = np.zeros((len(self._users), len(self._landmarks)))
         for start in range(0, len(z), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             kernel = self._kernel(z[rows])
-            for classes, column in zip(classes_of, codes[rows].T, strict=True):
+            for classes, column in zip(classes_of, self._own[rows].T, strict=True):
                 total[classes] += (column == classes[:, None]).astype(np.float32) @ kernel
         apart = total / np.maximum(self._users, 1)[:, None]
         for classes in classes_of:

@@ -1,0 +1,154 @@
+"""Where class deviations are to go: to the sizes and correlations of chance, and no farther than that takes."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from attrcloak.moments.cell_moments import ClassMoments, Matrix
+from attrcloak.unlearning.whitening import Whitening
+
+_DEVIATIONS = 2.0
+"""Coordinates whose mean square is within so many standard deviations of chance are left as they are."""
+_LEAST_BLOCK = 8
+"""Whitened directions of class means that are looked at together, at least; a leak differs among them by tens."""
+_NUMBERS_A_CLASS = 2
+"""In a block, at least: with fewer, correlations of classes cannot be told."""
+_ROUNDS = 5
+_RIDGE = 1e-6
+"""Of the classes' mean square, for deviations that are exactly alike."""
+
+
+def blocks_of(coordinates: int, least: int, classes: int) -> list[slice]:
+    """Coordinates in blocks of ``least`` or somewhat more, wide enough to tell how so many classes correlate."""
+    width = max(least, _NUMBERS_A_CLASS * classes)
+    edges = np.linspace(0, coordinates, max(coordinates // width, 1) + 1).astype(int).tolist()
+    return [slice(begin, end) for begin, end in pairwise(edges) if begin < end]
+
+
+def like_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
+    """The deviations of one attribute's classes as near to these as chance comes; these, where they may be chance.
+
+    By chance the standardised deviations u_k of K classes of n_k users are normal in every coordinate, with
+
+        E[u_k^2] = 1,   E[u_j u_k] = -(n_j n_k / ((n - n_j)(n - n_k)))^1/2,
+
+    and independent from one coordinate to the next. Two things make a leak: that they are larger, and, with three
+    classes or more, that neighbours deviate alike. So in turns classes are brought to those correlations by the linear
+    map that is optimal transport between the two covariances, and the sizes |u_k| over the coordinates to those of as
+    many normal numbers, each keeping its rank and its sign.
+
+    Known users of a class deviate by u + e and the others by u - e p / (1 - p), p the share of the known and e of
+    variance (1 - p) / p. With u of variance 1 both are uncorrelated, and independent as far as u is normal: along
+    directions about which nobody knows anything beforehand, neither tells anything of the other. Nothing is drawn, so
+    nothing of what was chance is replaced, and the moment equations find no more than what any classes would have.
+
+    Args:
+        deviations: (K, B) class means of B uncorrelated coordinates less the mean of all, in standard deviations that
+            they have by chance.
+        users: (K,) users of each class, at least one.
+    """
+    return at_chance(deviations, users) if leaks(deviations) else deviations
+
+
+def leaks(deviations: Matrix) -> bool:
+    """Whether (K, B) standardised class deviations are larger than chance has them, by more than can be told."""
+    classes, width = deviations.shape
+    # Deviations of K classes add up to nothing, so K - 1 of them are free.
+    most = 1 + _DEVIATIONS * np.sqrt(2 / max((classes - 1) * width, 1))
+    return bool(deviations.size) and float((deviations**2).mean()) > most
+
+
+def at_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
+    """As ``like_chance``, whether or not these leak."""
+    chance = _correlations(users)
+    goal = deviations
+    for _ in range(_ROUNDS):
+        goal = _of_normal_sizes(_correlated(goal, chance))
+    return _correlated(goal, chance)
+
+
+def mean_goals(own: ClassMoments) -> ClassMoments:
+    """The class means of one attribute at the sizes of chance, block by block of whitened principal directions.
+
+    Args:
+        own: moments of the classes.
+
+    Returns:
+        Counts and covariances as in ``own``; classes without users keep their mean.
+    """
+    present = np.flatnonzero(own.count)
+    users = own.count[present]
+    total = int(users.sum())
+    whitening = Whitening.of_covariance(own.global_mean, own.within)
+    # Sampling without replacement: a class of all users does not deviate.
+    precision = np.sqrt(users * (total / np.maximum(total - users, 1)))[:, None]
+    deviations = whitening.whitened(own.mean[present]) * precision
+    for block in blocks_of(deviations.shape[1], _LEAST_BLOCK, len(present)):
+        deviations[:, block] = like_chance(deviations[:, block], users)
+    mean = own.mean.copy()
+    # What does not vary is not whitened, and stays.
+    mean[present] += whitening.coloured(deviations / precision - whitening.whitened(own.mean[present]))
+    return replace(own, mean=mean)
+
+
+def of_chance_spectrum(matrices: Matrix) -> Matrix:
+    """(K, q, q) symmetric matrices with the eigenvalues of random ones, of the same mean square; eigenvectors stay.
+
+    Of random entries the eigenvalues have a semicircle for a distribution (Wigner 1958). Ranks stay, as with
+    ``like_chance``: what a few directions show, which entries of the usual size can hold when their signs conspire, is
+    no larger than the largest that chance shows.
+    """
+    values, directions = np.linalg.eigh(matrices)
+    size = np.sqrt(
+        (values**2).sum(axis=1, keepdims=True) / max(float((_semicircle(values.shape[1]) ** 2).sum()), 1e-300)
+    )
+    return np.asarray((directions * (size * _semicircle(values.shape[1]))[:, None, :]) @ np.swapaxes(directions, 1, 2))
+
+
+def _semicircle(count: int) -> Matrix:
+    """(count,) quantiles of the semicircle distribution on [-1, 1], rising."""
+    x = np.linspace(-1, 1, 4097)
+    below = 0.5 + (x * np.sqrt(1 - x**2) + np.arcsin(x)) / np.pi
+    return np.interp((np.arange(count) + 0.5) / max(count, 1), below, x)
+
+
+def _correlations(users: NDArray[np.int64]) -> Matrix:
+    """(K, K) of the standardised deviations of classes by chance."""
+    share = users / max(int(users.sum()), 1)
+    odds = np.sqrt(share / np.maximum(1 - share, 1e-12))
+    chance = -np.outer(odds, odds)
+    np.fill_diagonal(chance, 1.0)
+    return chance
+
+
+def _correlated(deviations: Matrix, chance: Matrix) -> Matrix:
+    """The nearest deviations with these correlations: optimal transport from N(0, S) to N(0, C), S their covariance.
+
+    With fewer coordinates than classes, S is not known, and each class is brought to its variance alone.
+    """
+    classes, width = deviations.shape
+    if width < classes:
+        size = np.sqrt((deviations**2).mean(axis=1, keepdims=True))
+        return np.asarray(_power(chance, 0.0) @ (deviations / np.maximum(size, 1e-150)))  # adding up to nothing
+    covariance = deviations @ deviations.T / width
+    covariance += _RIDGE * np.trace(covariance) / classes * np.eye(classes)
+    root = _power(chance, 0.5)
+    return np.asarray(root @ _power(root @ covariance @ root, -0.5) @ root @ deviations)
+
+
+def _power(symmetric: Matrix, exponent: float) -> Matrix:
+    """A power of a symmetric matrix, 0 along directions in which it is 0."""
+    values, directions = np.linalg.eigh(symmetric)
+    there = values > 1e-9 * max(float(values[-1]), 1e-300)
+    return np.asarray((directions * np.where(there, np.where(there, values, 1.0) ** exponent, 0.0)) @ directions.T)
+
+
+def _of_normal_sizes(deviations: Matrix) -> Matrix:
+    """Every row with the sizes of as many normal numbers; ranks and signs stay."""
+    width = deviations.shape[1]
+    normal = ndtri(0.5 + 0.5 * (np.arange(width) + 0.5) / width)
+    ranks = np.abs(deviations).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return np.asarray(np.copysign(normal[ranks], deviations))

@@ -1,0 +1,128 @@
+"""Products that leak come to chance, in their sizes and in the spectrum of what a class shows; others stay."""
+
+import numpy as np
+import pytest
+
+from attrcloak.attackers import ATTACKERS
+from attrcloak.unlearning import product_flow
+from attrcloak.unlearning.product_flow import ProductFlow
+
+
+def leaning(users=2400, dim=12, size=0.5, heavy=False, seed=0):
+    """One class is wider along one direction that is no axis, the other along another."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 2, users)
+    x = rng.normal(size=(users, dim))
+    for k in range(2):
+        along = rng.normal(size=dim)
+        along /= np.linalg.norm(along)
+        x[codes == k] += size * (x[codes == k] @ along)[:, None] * along
+    if heavy:
+        x *= rng.gamma(1.0, size=users)[:, None] + 0.2
+    return x @ np.diag(np.geomspace(2, 0.3, dim)), codes[:, None].astype(np.int32)
+
+
+def flown(x, codes, rounds=20):
+    flow = ProductFlow(x, codes)
+    for _ in range(rounds):
+        x = x + flow.steps(x)
+    return x
+
+
+def accuracy(attacker, x, codes):
+    found = []
+    for seed in range(3):
+        known = np.random.default_rng(seed).random(len(x)) < 0.7
+        scores = ATTACKERS[attacker]().fit_predict(x[known], codes[known, 0], x[~known], 2, seed)
+        right = scores.argmax(axis=1) == codes[~known, 0]
+        found.append(np.mean([right[codes[~known, 0] == k].mean() for k in range(2)]))
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_qda_tells_and_after_the_flow_it_does_not(heavy):
+    x, codes = leaning(heavy=heavy)
+    assert accuracy("qda", x, codes) > 0.58
+    assert abs(accuracy("qda", flown(x, codes), codes) - 0.5) < 0.035
+
+
+def test_what_one_direction_shows_is_no_larger_than_the_largest_of_chance():
+    x, codes = leaning()
+    flow = ProductFlow(x, codes)
+    before = np.linalg.eigvalsh(flow._matrices(flow._deviations(flow._drawn_in(x)) * flow._chance))
+    after = np.linalg.eigvalsh(flow._matrices(flow._goal * flow._chance))
+    shuffled = np.random.default_rng(1).permutation(codes)
+    chance = np.linalg.eigvalsh(flow._matrices(ProductFlow(x, shuffled)._goal * flow._chance))
+    largest = [np.abs(each).max() for each in (before, after, chance)]
+    assert largest[0] > 2 * largest[2]
+    assert largest[1] < 1.2 * largest[2]
+    assert (flow._goal**2).mean() == pytest.approx(1, abs=0.05)
+
+
+def test_the_goals_are_reached_and_then_nobody_moves():
+    x, codes = leaning()
+    flow = ProductFlow(x, codes)
+    gaps = []
+    for _ in range(25):
+        gaps.append(((flow._deviations(flow._drawn_in(x)) - flow._goal) ** 2).mean())
+        x = x + flow.steps(x)
+    assert gaps[-1] < 0.02 < 1 < gaps[0]
+    np.testing.assert_array_equal(flow.steps(x), 0)
+
+
+def test_classes_that_are_chance_already_stay():
+    x, codes = leaning()
+    stayed = [not ProductFlow(x, np.random.default_rng(n).permutation(codes)).steps(x).any() for n in range(10)]
+    assert sum(stayed) >= 8
+
+
+def test_components_are_uncorrelated_and_deviate_by_one_by_chance():
+    x, codes = leaning(heavy=True)
+    flow = ProductFlow(x, codes)
+    y = flow._drawn_in(x)
+    products = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]]) @ flow._components
+    assert np.abs(np.corrcoef(products.T) - np.eye(products.shape[1])).max() < 0.01
+    sizes = []
+    for n in range(40):
+        drawn = ProductFlow(x, np.random.default_rng(n).permutation(codes))
+        sizes.append((drawn._deviations(y) ** 2).mean())
+    assert np.mean(sizes) == pytest.approx(1, abs=0.06)
+
+
+def test_only_the_widest_directions_are_looked_at_where_there_are_many(monkeypatch):
+    monkeypatch.setattr(product_flow, "MOST_DIRECTIONS", 4)
+    x, codes = leaning()
+    flow = ProductFlow(x, codes)
+    assert flow._goal.shape[1] == 10
+    assert np.isfinite(flow.steps(x)).all()
+
+
+def test_users_without_a_class_stay():
+    x, codes = leaning()
+    codes[:40] = -1
+    moved = flown(x, codes, rounds=2)
+    np.testing.assert_array_equal(moved[:40], x[:40])
+    assert (moved[40:] != x[40:]).any()
+
+
+def test_several_attributes_empty_classes_and_constant_columns():
+    x, codes = leaning()
+    x = np.column_stack([x, np.full(len(x), 3.0)])
+    twice = np.column_stack([codes, 2 * codes]).astype(np.int32)  # nobody is of the second attribute's class 1
+    moved = flown(x, twice)
+    assert np.isfinite(moved).all()
+    np.testing.assert_allclose(moved[:, -1], 3.0, rtol=1e-12)
+    assert abs(accuracy("qda", moved[:, :-1], codes) - 0.5) < 0.04
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((40, 3)), np.ones((3, 2)), np.zeros((40, 0)), np.random.default_rng(0).normal(size=(5, 3))]
+)
+def test_tables_with_too_little_in_them_stay_finite(x):
+    codes = (np.arange(len(x)) % 2)[:, None].astype(np.int32)
+    assert np.isfinite(flown(x, codes, rounds=2)).all()
+
+
+def test_without_classes_nobody_moves():
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    np.testing.assert_array_equal(flown(x, np.full((60, 1), -1, dtype=np.int32), rounds=2), x)
