@@ -27,7 +27,7 @@ class CalibratedDD(CalibratedFlow):
     name: ClassVar[str] = "calibrated-dd"
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
-        """Draw the null, and go to it by ways that lists hardly notice.
+        """Go to chance by ways that lists hardly notice.
 
         Raises:
             NotSupported: the run has no recommender's loss that knows lists, that is no interactions.

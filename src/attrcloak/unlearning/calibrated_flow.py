@@ -17,14 +17,15 @@ from attrcloak.unlearning.list_metric import ListMetric, shifted
 from attrcloak.unlearning.method import Moved, Rows
 from attrcloak.unlearning.mode_flow import MODES, MOST_LANDMARKS, ModeFlow
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
-from attrcloak.unlearning.product_flow import ProductFlow
+from attrcloak.unlearning.product_flow import MOST_DIRECTIONS, ProductFlow
 from attrcloak.unlearning.spread import exchanged
 
 _MULTIPLICATIONS_A_PAIR = 50
 """In a round, of two users' kernels, beside those of their vectors."""
 _PRODUCTS_WITH_MODES = 8
 """Of the kernel matrix with as many columns, to find the modes."""
-_KERNELS_AT_ONCE = 3
+_MATRICES_AT_ONCE = 3
+"""Of kernels, or of covariances of products."""
 _LEFT_TO_MODES = 2
 """Kernels, the widest, whose place the modes take in ``ClassFlow``."""
 _PRODUCTS_FIRST = 10
@@ -35,13 +36,17 @@ _MATCHES_OF_ONE_LENGTH = 6
 
 @dataclass(frozen=True, kw_only=True)
 class CalibratedFlow(Calibrated):
-    """Class means to a secret permutation of the labels, and all else that a class shows to chance, user by user.
+    """All that a class shows to chance, and no farther than that takes, user by user.
 
-    A map of a class moves all its users alike, those too whom nothing gives away. Here only the class means are brought
-    to the draw at once. What else a class shows is brought to chance in the leading modes of a wide kernel, which are
-    products of coordinates and the like (``ModeFlow``): modes that leak get a goal, the others stay. What is left in
+    A map of a class to drawn moments moves all its users, those too whom nothing gives away, and replaces noise that
+    nobody could read. Here classes keep in what they deviate and in which order, and only the sizes and correlations of
+    the deviations become those of chance (``like_chance``), where they are not: in class means, in products of two
+    coordinates (``ProductFlow``), and in the leading modes of a wide kernel (``ModeFlow``). What is left in
     neighbourhoods drifts away under narrow kernels (``ClassFlow``): a user moves where users of the class are denser
     than chance, and a class rests where it is as like itself as chance is.
+
+    Attackers who know beforehand in which directions classes differ, from an old copy of the table say, can read
+    along these.
 
     Where lengths differ, the shifts of means and the steps of the flow are bent by what each user's own list would
     notice (``ListMetric``). Without interactions and items the users nearest to a user stand for the items that suit
@@ -52,9 +57,10 @@ class CalibratedFlow(Calibrated):
     Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class.
     Attackers see that; leave such users out, or train vectors that differ.
 
-    A round costs n^2 d operations and more, 1.5 s for 6,040 users in 64 dimensions on one thread where it is compiled,
-    after some 10 s to find the modes, of at most 8,192 users. Lists that bend need n d^2 float32 numbers of memory. One
-    key gives one result on one machine; other processors round otherwise.
+    A round costs n^2 d operations and more, 2 s for 6,040 users in 64 dimensions on one thread where it is compiled,
+    after some 20 s to find modes, of at most 8,192 users, and principal components of products, of at most 90
+    directions. Lists that bend need n d^2 float32 numbers of memory. One key gives one result on one machine; other
+    processors round otherwise, and ranks that change places change it by a little.
 
     Where some users did not ask for an attribute and show their class, attackers learn from them what is not chance
     here: there it does what ``Calibrated`` does. The settings of that which are not ``exchange``, ``strength`` or
@@ -83,12 +89,16 @@ class CalibratedFlow(Calibrated):
         pairs = users * min(users, MOST_LANDMARKS)
         of_modes = pairs * (_PRODUCTS_WITH_MODES * MODES + self.rounds * 6 * dimensions)
         of_neighbours = self.rounds * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR)
-        return of_modes + of_neighbours, 4 * users * dimensions**2 + _KERNELS_AT_ONCE * 8 * min(
-            users, MOST_LANDMARKS
-        ) ** 2
+        products = min(dimensions, MOST_DIRECTIONS) * (min(dimensions, MOST_DIRECTIONS) + 1) // 2
+        of_products = users * products**2
+        matrices = max(min(users, MOST_LANDMARKS), products)
+        return (
+            of_modes + of_neighbours + of_products,
+            4 * users * dimensions**2 + _MATRICES_AT_ONCE * 8 * matrices**2,
+        )
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
-        """Draw the null, bring the class means to it, and flow."""
+        """Bring class means and products to chance, and flow."""
         if rows.cells.silent.any():
             return self._moved(rows, None, progress)
         rng = secret_generator(rows.key, b"lists")
@@ -112,13 +122,18 @@ class CalibratedFlow(Calibrated):
                 vectors = at_length(there, length)
             return vectors
 
+        def told(done: int) -> None:
+            if progress is not None:
+                progress(self.name, done, _PRODUCTS_FIRST + self.rounds)
+
         def bent(steps: Matrix) -> Matrix:
             return steps if metric is None else metric.bent(steps)
 
         now = matched(start)
         products = ProductFlow(now, codes)
-        for _ in range(_PRODUCTS_FIRST):
+        for done in range(_PRODUCTS_FIRST):
             now = matched(at_length(now + bent(products.steps(now)), length))
+            told(done + 1)
         # All is seen, the exchanged directions too, as attackers see it; only the others move.
         modes = ModeFlow(now @ wide.T + beside, codes, secret_generator(rows.key, b"modes"))
         neighbours = ClassFlow(codes, drawn, left_out=_LEFT_TO_MODES)
@@ -126,8 +141,7 @@ class CalibratedFlow(Calibrated):
             seen = now @ wide.T + beside
             steps = (modes.steps(seen) + neighbours.steps(seen)) @ wide + products.steps(now)
             now = at_length(now + bent(steps), length)
-            if progress is not None:
-                progress(self.name, done + 1, self.rounds)
+            told(_PRODUCTS_FIRST + done + 1)
         moved = rows.vectors.copy()
         moved[asked] = matched(now) @ wide.T + beside
         if length:  # a vector without a direction gets none
