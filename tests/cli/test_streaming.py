@@ -93,6 +93,17 @@ def test_what_an_audit_of_files_cannot_do_is_an_error_with_a_next_step(folder, r
     assert "name an --engine" in done.err
 
 
+def test_an_output_of_another_ending_and_maps_among_the_vectors_are_refused_before_any_work(folder, run):
+    words = ("--attributes", "people.csv", "--no-audit", "--method", "leace")
+    done = run("unlearn", "users.npy", *words, "-o", "new", "--engine", "in-process")
+    assert done.code == 1
+    assert "new has not the ending of users.npy; give it .npy" in done.err
+    done = run("unlearn", "users", *words, "-o", "new", "--eraser", "users/maps.safetensors")
+    assert done.code == 1
+    assert "users/maps.safetensors is an input, or lies inside of users" in done.err
+    assert not list(Path().glob("new*"))
+
+
 def test_users_of_unknown_class_and_other_vectors_are_warned_of(folder, run):
     table = pq.read_table("users/a.parquet")
     for path in ("users/a.parquet", "one.parquet"):

@@ -100,8 +100,12 @@ def unlearn_streaming(
 ) -> None:
     """Run, say what came out, and exit with 3 when attackers still read attributes."""
     from attrcloak.json_text import dump
+    from attrcloak.parts import Location, refuse_nesting
     from attrcloak.reporting.terminal import progress_bar
     from attrcloak.streaming import unlearn_files
+
+    if eraser is not None:
+        refuse_nesting([Location.of(sources.vectors), Location.of(sources.people)], Location.of(eraser))
 
     with progress_bar(as_json) as progress:
         released = unlearn_files(

@@ -62,7 +62,9 @@ def unlearn(
     vector_column: VectorColumn = None,
     seed: Annotated[int, typer.Option(help="Seed of what is random but not secret.")] = 0,
     seeds: Annotated[int, typer.Option(help="Seeds of the audit that gives the verdict.", min=1)] = 3,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and do nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be done, and do nothing (tables in memory).")
+    ] = False,
     check: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result and give a verdict.")] = True,
     engine: Engine = None,
     workers: Workers = None,

@@ -59,6 +59,12 @@ class Location:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
 
+    @property
+    def suffix(self) -> str:
+        """The ending of the name in small letters, such as ".parquet"; "" where there is none."""
+        stem, dot, ending = self.name.rpartition(".")
+        return f".{ending.lower()}" if dot and stem else ""
+
     def __truediv__(self, name: str) -> "Location":
         return Location(self.filesystem, f"{self.path}/{name}", f"{self.shown}/{name}")
 

@@ -121,8 +121,8 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
         ".safetensors": open_safetensors,
     }
     files = table.files()
-    suffixes = sorted({_suffix(name) for name, _ in files})
-    strange = [name for name, _ in files if _suffix(name) not in readers]
+    suffixes = sorted({file.suffix for _, file in files})
+    strange = [name for name, file in files if file.suffix not in readers]
     if strange:
         raise UnreadableFile(
             f"{table.shown}: {len(strange)} of {len(files)} files are of a kind that cannot be streamed "
@@ -185,7 +185,3 @@ def _check_agreement(parts: list[Part]) -> None:
                 f"({first}): {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
             )
     raise_if(problems)
-
-
-def _suffix(name: str) -> str:
-    return f".{name.rpartition('.')[2].lower()}" if "." in name else "no extension"

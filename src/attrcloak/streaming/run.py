@@ -13,9 +13,8 @@ from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
 from attrcloak.moments.eraser import Eraser, Scaling
-from attrcloak.parts import Location, Part, open_parts
+from attrcloak.parts import Location, Part, open_parts, refuse_nesting
 from attrcloak.parts.item_table import ItemTable, read_items
-from attrcloak.parts.location import refuse_nesting
 from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Verdict
 from attrcloak.streaming.descent import solve_by_descent
@@ -146,6 +145,10 @@ def unlearn_files(
         if at is not None
     }  # fmt: skip
     refuse_nesting([*inputs.values()], output)
+    if not place.is_folder and output.suffix != place.suffix:
+        raise InvalidInput(
+            f"{output.shown} has not the ending of {place.shown}; give it {place.suffix}, for it will be such a file"
+        )
     items = _items(items_place, parts[0])
     kept, columns = None, sources.columns
     if isinstance(method, KeptMaps):
