@@ -8,7 +8,7 @@ from scipy.stats import kstest
 
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import ClassMoments, cell_moments
-from attrcloak.unlearning.chance_goals import blocks_of, like_chance, mean_goals
+from attrcloak.unlearning.chance_goals import blocks_of, leaks, like_chance, mean_goals
 
 USERS = np.array([2000, 700, 250, 60])
 ORDER = np.array([1.5, 0.5, -0.5, -1.5])
@@ -25,6 +25,13 @@ def by_chance(rng, width, users=USERS):
 def leaky(rng, width=60):
     """Classes in an order: neighbours deviate alike, by much more than chance."""
     return by_chance(rng, width) + 2 * (ORDER * np.sqrt(USERS / 250))[:, None] * rng.normal(size=width)
+
+
+def uneven(rng, width=200):
+    """Two classes that differ a lot in a third of the coordinates and hardly in the others, so not in normal sizes."""
+    users = np.array([500, 500])
+    apart = rng.choice([-1.0, 1.0], width) * rng.choice([0.2, 0.2, 4.0], width)
+    return np.stack([apart, -apart]), users
 
 
 def correlations(deviations):
@@ -56,6 +63,37 @@ def test_a_leak_gets_normal_sizes_and_keeps_signs_where_it_was_strong():
     strong = np.abs(deviations) > 2 * np.sqrt((deviations**2).mean())
     assert (np.sign(goal) == np.sign(deviations))[strong].mean() > 0.9
     assert ((goal - deviations) ** 2).sum() < ((by_chance(np.random.default_rng(3), 60) - deviations) ** 2).sum()
+
+
+def test_sizes_that_are_not_normal_become_so():
+    deviations, users = uneven(np.random.default_rng(8))
+    assert kstest(deviations[0] / deviations[0].std(), "norm").pvalue < 1e-3
+    goal = like_chance(deviations, users)
+    assert kstest(goal[0], "norm").pvalue > 0.2
+    np.testing.assert_array_equal(np.sign(goal), np.sign(deviations))
+
+
+def test_one_class_among_many_that_is_far_off_is_a_leak():
+    rng = np.random.default_rng(9)
+    users = np.full(21, 200)
+    deviations = by_chance(rng, 64, users)
+    assert not leaks(deviations)
+    deviations[4] *= 1.5
+    assert (deviations**2).mean() < 1.079
+    assert leaks(deviations)
+    goal = like_chance(deviations, users)
+    assert (goal[4] ** 2).mean() == pytest.approx(1, abs=0.02)
+
+
+def test_with_fewer_coordinates_than_classes_sizes_are_near_chance_and_neighbours_less_alike():
+    rng = np.random.default_rng(10)
+    users = np.full(12, 150)
+    order = np.linspace(-1.6, 1.6, 12)[:, None]
+    before = by_chance(rng, 5, users) + 8 * order * rng.normal(size=5)
+    after = like_chance(before, users)
+    np.testing.assert_allclose((after**2).mean(), 1, atol=0.35)
+    assert np.corrcoef(before)[0, 1] > 0.9
+    assert np.corrcoef(after)[0, 1] < np.corrcoef(before)[0, 1] - 0.1
 
 
 def test_known_and_unknown_users_agree_no_more_than_labels_at_random_do():
@@ -137,6 +175,15 @@ def test_directions_that_do_not_vary_stay():
     goal = mean_goals(moments_of(x, labels, 2))
     np.testing.assert_allclose(goal.mean[:, 1], 2.0, rtol=1e-12)
     assert abs(goal.mean[1, 0] - goal.mean[0, 0]) < 0.3
+
+
+def test_what_no_class_varies_in_has_one_mean_for_all():
+    """A column that is the class itself: within classes it has no variance to compare with."""
+    rng = np.random.default_rng(11)
+    labels = np.arange(600) % 3
+    x = np.column_stack([rng.normal(size=(600, 3)), labels])
+    own = moments_of(x, labels, 3)
+    np.testing.assert_allclose(mean_goals(own).mean[:, 3], 1.0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,36 @@ def test_the_goals_are_reached_and_then_nobody_moves():
     np.testing.assert_array_equal(flow.steps(x), 0)
 
 
+def test_attributes_that_say_the_same_do_not_go_too_far_together():
+    x, codes = leaning()
+    moved = flown(x, np.repeat(codes, 8, axis=1), rounds=40)
+    assert ((moved - x) ** 2).sum() < 1.5 * ((flown(x, codes) - x) ** 2).sum()
+    assert abs(accuracy("qda", moved, codes) - 0.5) < 0.035
+
+
+def test_age_groups_in_an_order_do_not_correlate_after():
+    rng = np.random.default_rng(2)
+    x, _ = leaning(size=0.0)
+    codes = rng.integers(0, 4, len(x))
+    x[:, :3] *= (0.8 + 0.13 * codes)[:, None]
+    flow = ProductFlow(x, codes[:, None].astype(np.int32))
+    before = np.corrcoef(flow._deviations(flow._drawn_in(x))[:, flow._blocks[0]])
+    after = np.corrcoef(flow._goal[:, flow._blocks[0]])
+    assert before[0, 1] > 0.2
+    assert before[0, 3] < -0.6
+    np.testing.assert_allclose(after[~np.eye(4, dtype=bool)], -1 / 3, atol=0.2)
+
+
+def test_fewer_users_than_products_have_components_too():
+    x, codes = leaning(users=90, dim=14)
+    flow = ProductFlow(x, codes)
+    y = flow._drawn_in(x)
+    products = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]]) @ flow._components
+    assert flow._components.shape == (105, 89)
+    np.testing.assert_allclose(flow._components.T @ flow._components, np.eye(89), atol=1e-4)
+    assert np.abs(np.corrcoef(products.T) - np.eye(89)).max() < 0.01
+
+
 def test_classes_that_are_chance_already_stay():
     x, codes = leaning()
     stayed = [not ProductFlow(x, np.random.default_rng(n).permutation(codes)).steps(x).any() for n in range(10)]

@@ -22,6 +22,8 @@ from attrcloak.unlearning.spread import exchanged
 
 _MULTIPLICATIONS_A_PAIR = 50
 """In a round, of two users' kernels, beside those of their vectors."""
+_PRODUCTS_TO_DECOMPOSE = 10
+"""Of a matrix with itself, to find its eigenvectors."""
 _PRODUCTS_WITH_MODES = 8
 """Of the kernel matrix with as many columns, to find the modes."""
 _MATRICES_AT_ONCE = 3
@@ -90,7 +92,7 @@ class CalibratedFlow(Calibrated):
         of_modes = pairs * (_PRODUCTS_WITH_MODES * MODES + self.rounds * 6 * dimensions)
         of_neighbours = self.rounds * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR)
         products = min(dimensions, MOST_DIRECTIONS) * (min(dimensions, MOST_DIRECTIONS) + 1) // 2
-        of_products = users * products**2
+        of_products = users * products**2 + _PRODUCTS_TO_DECOMPOSE * min(users, products) ** 3
         matrices = max(min(users, MOST_LANDMARKS), products)
         return (
             of_modes + of_neighbours + of_products,

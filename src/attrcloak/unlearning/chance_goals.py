@@ -5,20 +5,24 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import chdtri, ndtri
 
 from attrcloak.moments.cell_moments import ClassMoments, Matrix
+from attrcloak.moments.transport import gaussian_map
 from attrcloak.unlearning.whitening import Whitening
 
 _DEVIATIONS = 2.0
-"""Coordinates whose mean square is within so many standard deviations of chance are left as they are."""
+"""Coordinates whose mean square is within so many standard deviations of chance are left as they are, but for a class
+that is off by itself."""
 _LEAST_BLOCK = 8
 """Whitened directions of class means that are looked at together, at least; a leak differs among them by tens."""
 _NUMBERS_A_CLASS = 2
 """In a block, at least: with fewer, correlations of classes cannot be told."""
+_BY_CHANCE = 0.01
+"""How often one class of an attribute by itself may look like a leak in a block, where there is none."""
 _ROUNDS = 5
 _RIDGE = 1e-6
-"""Of the classes' mean square, for deviations that are exactly alike."""
+"""Of chance in the covariance of the classes, for deviations that are exactly alike."""
 
 
 def blocks_of(coordinates: int, least: int, classes: int) -> list[slice]:
@@ -54,20 +58,38 @@ def like_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
 
 
 def leaks(deviations: Matrix) -> bool:
-    """Whether (K, B) standardised class deviations are larger than chance has them, by more than can be told."""
+    """Whether (K, B) standardised class deviations are larger than chance has them, all together or those of one class.
+
+    One class among twenty may be far off and hardly show in the mean over all.
+    """
+    if not deviations.size:
+        return False
     classes, width = deviations.shape
     # Deviations of K classes add up to nothing, so K - 1 of them are free.
     most = 1 + _DEVIATIONS * np.sqrt(2 / max((classes - 1) * width, 1))
-    return bool(deviations.size) and float((deviations**2).mean()) > most
+    of_class = (deviations**2).sum(axis=1)
+    return float((deviations**2).mean()) > most or float(of_class.max()) > float(chdtri(width, _BY_CHANCE / classes))
 
 
 def at_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
     """As ``like_chance``, whether or not these leak."""
-    chance = _correlations(users)
+    share = users / max(int(users.sum()), 1)
+    odds = np.sqrt(share / np.maximum(1 - share, 1e-12))
+    chance = -np.outer(odds, odds)
+    np.fill_diagonal(chance, 1.0)
     goal = deviations
     for _ in range(_ROUNDS):
         goal = _of_normal_sizes(_correlated(goal, chance))
-    return _correlated(goal, chance)
+    if deviations.shape[1] >= len(users):
+        return _correlated(goal, chance)
+    # So few coordinates cannot have the correlations of so many classes. All together they add up to nothing still.
+    weights = np.sqrt(share * (1 - share))
+    return np.asarray(goal - np.outer(weights, weights @ goal) / max(float(weights @ weights), 1e-300))
+
+
+def rarity(users: NDArray[np.int64], everybody: NDArray[np.int64] | int) -> Matrix:
+    """(K,) variance by chance of the mean of n_k of n users, drawn without replacement, in that of one user."""
+    return np.asarray(np.maximum(1 / np.maximum(users, 1) - 1 / np.maximum(everybody, 1), 1e-12))
 
 
 def mean_goals(own: ClassMoments) -> ClassMoments:
@@ -83,14 +105,13 @@ def mean_goals(own: ClassMoments) -> ClassMoments:
     users = own.count[present]
     total = int(users.sum())
     whitening = Whitening.of_covariance(own.global_mean, own.within)
-    # Sampling without replacement: a class of all users does not deviate.
-    precision = np.sqrt(users * (total / np.maximum(total - users, 1)))[:, None]
-    deviations = whitening.whitened(own.mean[present]) * precision
+    chance = np.sqrt(rarity(users, total))[:, None]
+    deviations = whitening.whitened(own.mean[present]) / chance
     for block in blocks_of(deviations.shape[1], _LEAST_BLOCK, len(present)):
         deviations[:, block] = like_chance(deviations[:, block], users)
     mean = own.mean.copy()
-    # What does not vary is not whitened, and stays.
-    mean[present] += whitening.coloured(deviations / precision - whitening.whitened(own.mean[present]))
+    # Along directions in which no class varies there is no chance to be like, so all classes have the common mean.
+    mean[present] = own.global_mean + whitening.coloured(deviations * chance)
     return replace(own, mean=mean)
 
 
@@ -115,35 +136,12 @@ def _semicircle(count: int) -> Matrix:
     return np.interp((np.arange(count) + 0.5) / max(count, 1), below, x)
 
 
-def _correlations(users: NDArray[np.int64]) -> Matrix:
-    """(K, K) of the standardised deviations of classes by chance."""
-    share = users / max(int(users.sum()), 1)
-    odds = np.sqrt(share / np.maximum(1 - share, 1e-12))
-    chance = -np.outer(odds, odds)
-    np.fill_diagonal(chance, 1.0)
-    return chance
-
-
 def _correlated(deviations: Matrix, chance: Matrix) -> Matrix:
-    """The nearest deviations with these correlations: optimal transport from N(0, S) to N(0, C), S their covariance.
-
-    With fewer coordinates than classes, S is not known, and each class is brought to its variance alone.
-    """
+    """The nearest deviations with these correlations: optimal transport from N(0, S) to N(0, C), S their covariance."""
     classes, width = deviations.shape
-    if width < classes:
-        size = np.sqrt((deviations**2).mean(axis=1, keepdims=True))
-        return np.asarray(_power(chance, 0.0) @ (deviations / np.maximum(size, 1e-150)))  # adding up to nothing
     covariance = deviations @ deviations.T / width
-    covariance += _RIDGE * np.trace(covariance) / classes * np.eye(classes)
-    root = _power(chance, 0.5)
-    return np.asarray(root @ _power(root @ covariance @ root, -0.5) @ root @ deviations)
-
-
-def _power(symmetric: Matrix, exponent: float) -> Matrix:
-    """A power of a symmetric matrix, 0 along directions in which it is 0."""
-    values, directions = np.linalg.eigh(symmetric)
-    there = values > 1e-9 * max(float(values[-1]), 1e-300)
-    return np.asarray((directions * np.where(there, np.where(there, values, 1.0) ** exponent, 0.0)) @ directions.T)
+    covariance += _RIDGE * np.trace(covariance) / classes * chance
+    return np.asarray(gaussian_map(covariance, chance) @ deviations)
 
 
 def _of_normal_sizes(deviations: Matrix) -> Matrix:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.unlearning.chance_goals import blocks_of, like_chance
+from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaks, rarity
 from attrcloak.unlearning.class_flow import WIDEST, Scale, through_all_attributes
 
 MODES = 512
@@ -96,8 +96,7 @@ class ModeFlow:
         most_classes = int(np.bincount(self._attribute).max(initial=0))
         self._blocks = blocks_of(self._modes.shape[1], _BLOCK, most_classes)
         marked = (self.codes >= 0).sum(axis=0)[self._attribute]
-        share = np.minimum(self._users / np.maximum(marked, 1), 1 - 1e-9)
-        self._variance = np.outer((1 - share) / np.maximum(self._users, 1), self._spread(z))
+        self._variance = np.outer(rarity(self._users, marked), self._spread(z))
         self._goal = self._goals(self._class_means(z))
         self._response = self._responses(z[self.rng.permutation(n)[:_SAMPLE]])
         ridge = max(_RIDGE * float(np.trace(self._response)) / max(len(self._response), 1), 1e-300)
@@ -179,9 +178,8 @@ class ModeFlow:
             for block in self._blocks:
                 here = np.ix_(classes, np.arange(block.start, block.stop))
                 deviations = own[here] / chance[here]
-                wanted = like_chance(deviations, self._users[classes])
-                if wanted is not deviations:
-                    goal[here] = chance[here] * wanted
+                if leaks(deviations):
+                    goal[here] = chance[here] * at_chance(deviations, self._users[classes])
         return goal
 
     def _responses(self, z: Floats) -> Matrix:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaks, of_chance_spectrum
+from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaks, of_chance_spectrum, rarity
 from attrcloak.unlearning.class_flow import through_all_attributes
 from attrcloak.unlearning.whitening import Whitening
 
@@ -18,6 +18,8 @@ _WEAKEST = 1e-6
 """Variance of a combination of products, over the largest, below which it is rounding."""
 _SHARE = 0.5
 """Of the gap to its goal that one round takes from a class."""
+_ATTRIBUTES_AT_FULL_SHARE = 3
+"""With more the share is less: attributes that say nearly the same would together go twice as far as they are to."""
 _NEAR = 0.01
 """Squared gap over chance's variance, mean over a block, at which a class rests there. What is left lies along the
 leak, where a tenth of chance's deviation adds a fifth to the mean square."""
@@ -70,9 +72,7 @@ class ProductFlow:
         self._pairs = np.triu_indices(y.shape[1])
         self._components, spread = self._find_components(y)
         marked = (self.codes >= 0).sum(axis=0)[self._attribute]
-        # Of the mean of n_k users of n, drawn without replacement.
-        rarity = 1 / np.maximum(self._users, 1) - 1 / np.maximum(marked, 1)
-        self._chance = np.sqrt(np.maximum(np.outer(rarity, spread), 1e-300))
+        self._chance = np.sqrt(np.outer(rarity(self._users, marked), spread))
         self._blocks = blocks_of(len(spread), _BLOCK, int(np.bincount(self._attribute).max(initial=0)))
         self._goal = self._deviations(y)
         for attribute in np.unique(self._attribute):
@@ -109,12 +109,13 @@ class ProductFlow:
         gap = self._deviations(y) - self._goal
         for block in self._blocks:
             gap[(gap[:, block] ** 2).mean(axis=1) <= _NEAR, block] = 0
+        share = _SHARE * min(1.0, _ATTRIBUTES_AT_FULL_SHARE / max(self.codes.shape[1], 1))
         moved = np.zeros_like(y)
         for k, off in enumerate(self._matrices(gap * self._chance)):
             if off.any():
-                length = _SHARE / 2 * np.sqrt((off**2).sum() / len(off))
+                length = share / 2 * np.sqrt((off**2).sum() / len(off))
                 rows = self._own[:, self._attribute[k]] == k
-                moved[rows] -= y[rows] @ (_SHARE / 2 * off * _LONGEST / max(length, _LONGEST))
+                moved[rows] -= y[rows] @ (share / 2 * off * _LONGEST / max(length, _LONGEST))
         return self._whitening.coloured(moved)
 
     def _drawn_in(self, vectors: Matrix) -> Matrix:
@@ -126,14 +127,21 @@ class ProductFlow:
         """(N, M) principal components of the products over everybody, and (M,) their variances."""
         first, second = self._pairs
         mean = (y.T @ y / max(len(y), 1))[self._pairs]
-        total = np.zeros((len(first),) * 2)
-        for start in range(0, len(y), _ROWS_AT_ONCE):
-            rows = y[start : start + _ROWS_AT_ONCE]
-            products = (rows[:, first] * rows[:, second] - mean).astype(np.float32)
-            total += products.T @ products
-        values, components = np.linalg.eigh(total / max(len(y), 1))
-        strong = values > max(_WEAKEST * float(values.max(initial=0.0)), 1e-300)
-        return components[:, strong][:, ::-1], values[strong][::-1]
+
+        def products(rows: Matrix) -> NDArray[np.float32]:
+            return (rows[:, first] * rows[:, second] - mean).astype(np.float32)
+
+        if len(y) < len(first):  # fewer users than products: their own products tell as much
+            everybody = products(y).astype(np.float64)
+            values, directions = _strongest(everybody @ everybody.T)
+            components = everybody.T @ directions / np.sqrt(values)
+        else:
+            total = np.zeros((len(first),) * 2)
+            for start in range(0, len(y), _ROWS_AT_ONCE):
+                some = products(y[start : start + _ROWS_AT_ONCE])
+                total += some.T @ some
+            values, components = _strongest(total)
+        return np.asarray(components), values / max(len(y), 1)
 
     def _deviations(self, y: Matrix) -> Matrix:
         """(C, M) class means of the components less those of all whose class is known, in chance's deviations."""
@@ -145,3 +153,10 @@ class ProductFlow:
             overall = sums.sum(axis=0) / max(int(self._users[classes].sum()), 1)
             means[classes] = sums / self._users[classes][:, None] - overall
         return np.asarray(means @ self._components / self._chance)
+
+
+def _strongest(symmetric: Matrix) -> tuple[Matrix, Matrix]:
+    """Eigenvalues above rounding, largest first, and their eigenvectors."""
+    values, directions = np.linalg.eigh(symmetric)
+    strong = values > max(_WEAKEST * float(values.max(initial=0.0)), 1e-300)
+    return values[strong][::-1], directions[:, strong][:, ::-1]
