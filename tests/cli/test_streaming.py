@@ -77,11 +77,33 @@ def test_a_folder_is_audited_on_a_sample_as_it_is_in_memory_on_everybody(folder,
         for report in (done.json["audit"], memory)
     )
     assert streamed == pytest.approx(expected, abs=0.05)
-    done = run("audit", "users", *words, "--fail-above", "group=0.55")
+    done = run("audit", "users", *words, "--fail-above", "group=0.55", "--work", "kept/nothing")
     assert done.code == 3
     assert "gate not passed: group: logistic" in done.err
     assert "group: surrogate of all users" in done.err
-    assert not list(Path().glob("*.partial"))
+    assert not list(Path("kept/nothing").iterdir())
+
+
+def test_an_audit_of_files_sees_equal_moments_that_no_attacker_on_a_sample_does(folder, run):
+    words = ("--attributes", "people.csv", "--columns", "group", "--attackers", "logistic", "--seeds", 1)
+    assert run(*COMMAND, "--no-audit", "--method", "mean-removal").code == 0
+    done = run("audit", "new", *words, "--json")
+    assert done.code == 0, done.err
+    assert done.json["leaks"][0]["too_equal"] == ["means"]
+    done = run("audit", "new", *words, "--fail-above", "group=0.51")
+    assert done.code == 3
+    assert "warning: group: class means of all users agree more closely than by chance" in done.err
+    assert "gate not passed: group: class means of all users" in done.err
+
+
+def test_an_audit_of_files_says_before_it_attacks_what_it_cannot_attack(folder, run):
+    done = run("audit", "users", "--attributes", "people.csv", "--fail-above", "gruop=0.6")
+    assert done.code == 1
+    assert "did you mean 'group'" in done.err
+    Path("nobody.csv").write_text("user_id,group\n3,\n")
+    done = run("audit", "users", "--attributes", "nobody.csv")
+    assert done.code == 1
+    assert "nothing to attack" in done.err
 
 
 def test_what_an_audit_of_files_cannot_do_is_an_error_with_a_next_step(folder, run):

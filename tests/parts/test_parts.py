@@ -178,7 +178,7 @@ def test_a_file_without_the_vectors_of_the_others_says_where_those_have_them(tmp
     pq.write_table(pa.table({"user_id": [1, 2]}), folder / "b.parquet")
     with pytest.raises(InvalidInput, match=r"b.parquet: 0 columns hold lists") as error:
         open_parts(Location.of(folder))
-    assert "a.parquet has ids in 'user_id' and vectors in 'vectors'" in str(error.value)
+    assert "a.parquet can be read, with ids in 'user_id' and vectors in 'vectors'" in str(error.value)
     table = pq.read_table(folder / "a.parquet")
     pq.write_table(table.rename_columns(["country", "user_id", "vector", "joined"]), folder / "b.parquet")
     with pytest.raises(InvalidInput, match=r"differ in the column of their vectors .*b.parquet \(vector\)"):

@@ -1,4 +1,4 @@
-"""Calibrated with interactions: the same goals, fewer changes in the lists."""
+"""Calibrated with interactions: goals of the flow, met by moves that leave each user's own list alone."""
 
 import numpy as np
 import pytest

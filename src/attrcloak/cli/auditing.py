@@ -1,16 +1,13 @@
 """The command audit: how well attackers read attributes from a table that somebody already has."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from attrcloak.cli import files, streaming
 from attrcloak.cli.options import AsJson, Columns, Engine, IdColumn, Streamable, VectorColumn, Workers
 from attrcloak.errors import InvalidSettings, NotSupported
-
-if TYPE_CHECKING:
-    from attrcloak.auditing import AuditReport
 
 
 def audit(
@@ -30,7 +27,7 @@ def audit(
         Path | None, typer.Option(help="The table before unlearning: also attack the difference.")
     ] = None,
     requests: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="CSV with user_id,attribute: attack only those who asked, and ask who did."),
     ] = None,
     knows: Annotated[
@@ -72,10 +69,10 @@ def audit(
                 "--original and --knows others are for tables in memory: put a sample of users into one file, the same "
                 "of both tables"
             )
-        report = streaming.audit_streaming(
+        broken = streaming.audit_streaming(
             vectors,
             attributes,
-            requests=None if requests is None else str(requests),
+            requests=requests,
             id_column=id_column,
             vector_column=vector_column,
             columns=columns,
@@ -85,9 +82,10 @@ def audit(
             engine=engine or "auto",
             workers=workers,
             work=work,
+            gates=gates,
             as_json=as_json,
         )
-        raise typer.Exit(3 if _broken(report, gates) else 0)
+        raise typer.Exit(_exit_code(broken))
     streaming.refuse_options_of_streams(workers=workers, work=work)
     from attrcloak.auditing import audit as run_audit
     from attrcloak.auditing.questions import ASKED
@@ -96,7 +94,7 @@ def audit(
     from attrcloak.reporting.terminal import progress_bar
 
     table = read_vectors(Path(vectors), id_column=id_column, vector_column=vector_column)
-    people = files.load_people(Path(attributes), id_column, columns, requests)
+    people = files.load_people(Path(attributes), id_column, columns, None if requests is None else Path(requests))
     before = None if original is None else read_vectors(original, id_column=id_column, vector_column=vector_column)
     people.select([name for name in gates if name != ASKED])
     with progress_bar(as_json) as progress:
@@ -115,15 +113,14 @@ def audit(
         print(dump(report.to_json()), end="")
     else:
         files.show_audit(report)
-    raise typer.Exit(3 if _broken(report, gates) else 0)
+    raise typer.Exit(_exit_code(report.breaks(gates)))
 
 
-def _broken(report: "AuditReport", gates: dict[str, float]) -> bool:
-    """Whether a gate is not passed, with a message for each."""
-    broken = report.breaks(gates)
+def _exit_code(broken: list[str]) -> int:
+    """3 where gates are not passed, with a message for each."""
     for text in broken:
         files.note(f"gate not passed: {text}")
-    return bool(broken)
+    return 3 if broken else 0
 
 
 def _gates(texts: list[str]) -> dict[str, float]:

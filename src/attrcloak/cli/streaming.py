@@ -1,4 +1,4 @@
-"""Tables in files that need not fit in memory, for ``unlearn``, ``apply`` and ``undo``."""
+"""Tables in files that need not fit in memory, for ``unlearn``, ``apply``, ``undo`` and ``audit``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from attrcloak.cli import files
 from attrcloak.errors import InvalidSettings, NotSupported
 
 if TYPE_CHECKING:
-    from attrcloak.auditing import AuditReport, Protocol
+    from attrcloak.auditing import Protocol
     from attrcloak.moments.eraser import Eraser
     from attrcloak.streaming import Sources, StreamedRelease
     from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
@@ -101,7 +101,7 @@ def unlearn_streaming(
     """Run, say what came out, and exit with 3 when attackers still read attributes."""
     from attrcloak.json_text import dump
     from attrcloak.parts import Location, refuse_nesting
-    from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.reporting.terminal import audit_table, progress_bar, show
     from attrcloak.streaming import unlearn_files
 
     if eraser is not None:
@@ -128,7 +128,7 @@ def unlearn_streaming(
     else:
         _say(sources.output, released, f" ({released.manifest['stopped']})")
         if released.audit is not None:
-            files.show_audit(released.audit)
+            show(audit_table(released.audit.results))  # what else there is to say, the verdict says
     if not files.say_verdict(released.verdict):
         raise typer.Exit(3)
 
@@ -147,9 +147,10 @@ def audit_streaming(
     engine: str,
     workers: int | None,
     work: Path | None,
+    gates: dict[str, float],
     as_json: bool,
-) -> "AuditReport":
-    """Attack a sample of a table in files, and say what was found."""
+) -> list[str]:
+    """Attack a sample of a table in files, say what was found, and return a sentence for each gate not passed."""
     from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import progress_bar
     from attrcloak.streaming import audit_files
@@ -168,18 +169,22 @@ def audit_streaming(
             engine=engine,
             workers=workers,
             work=None if work is None else str(work),
+            gates=tuple(gates),
             progress=progress,
         )
+    broken = found.breaks(gates)
     if as_json:
         print(dump(found.to_json()), end="")
-        return found.report
+        return broken
     files.show_audit(found.report)
     for leak in found.leaks:
         files.note(
             f"{leak.attribute}: surrogate of all users {leak.after:.4f} nats; with labels dealt out at random 95 % of "
             f"tables lie below {leak.chance:.4f} (p {leak.p_after:.2f})"
         )
-    return found.report
+        if leak.too_equal:
+            files.note(f"warning: {leak.attribute}: {leak.equality}")
+    return broken
 
 
 def move_by_kept_maps(sources: "Sources", eraser: "Eraser", engine: str | None, workers: int | None) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.parts.id_join import Joined, Repeated, chunks_of, join
-from attrcloak.parts.id_keys import KeyFile, keys_of, uniform
+from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, keys_of, uniform
 from attrcloak.parts.location import Location
 from attrcloak.parts.part import Part, in_file
 from attrcloak.parts.people_scan import People, id_batches, numbered_values, scan_people, scan_requests
@@ -46,6 +46,13 @@ class GroupRows:
             return self.content[start:stop]
         assert self.file is not None  # one of both is there
         return np.fromfile(self.file, dtype=np.int32, count=max(stop - start, 0), offset=4 * (self.begin + start))
+
+    def counts(self, groups: int) -> NDArray[np.int64]:
+        """(groups,) rows of each group."""
+        total = np.zeros(groups, dtype=np.int64)
+        for start in range(0, self.rows, ROWS_PER_CHUNK):
+            total += np.bincount(self.read(start, start + ROWS_PER_CHUNK), minlength=groups)
+        return total
 
     def __reduce__(self) -> Any:
         return GroupRows, (None, 0, self.rows, self.read(0, self.rows))
@@ -236,19 +243,23 @@ def _refuse(joined: Joined, people: People, source: Location, parts: Sequence[Pa
 
 
 def _repeated(repeated: Repeated, batches: Iterator[tuple[str, int, Any]]) -> str:
-    """How many ids, and of three of them two rows each; hashes of text do not tell, so the ids are read again."""
+    """How many ids, and of the first three of them two rows each; hashes of text do not tell, so ids are read again."""
     wanted = repeated.pairs
+    lows = np.array([low for low, _ in wanted], dtype=np.uint64)
     found: dict[tuple[int, int], tuple[str, list[str]]] = {}
     for file, first_row, batch in batches:
         keys = keys_of(batch, "ids")
-        for row, pair in enumerate(zip(keys.low.tolist(), keys.highs.tolist(), strict=True)):
-            if pair in wanted:
+        highs = keys.highs
+        for row in np.flatnonzero(np.isin(keys.low, lows)).tolist():
+            pair = (int(keys.low[row]), int(highs[row]))
+            if pair in found or (pair in wanted and len(found) < _MOST_NAMED):
                 found.setdefault(pair, (str(batch[row]), []))[1].append(f"{file} row {first_row + row}")
-        if sum(len(rows) > 1 for _, rows in found.values()) >= _MOST_NAMED:
-            break
-    twice = [(name, rows) for name, rows in found.values() if len(rows) > 1][:_MOST_NAMED]
-    named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in twice)
-    more = "; ..." if repeated.count > len(twice) else ""
+        if len(found) == min(_MOST_NAMED, len(wanted)):
+            lows = np.array([low for low, _ in found], dtype=np.uint64)
+            if all(len(rows) > 1 for _, rows in found.values()):
+                break
+    named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in found.values())
+    more = "; ..." if repeated.count > len(found) else ""
     return f"{repeated.count} ids occur more than once ({named}{more}); keep one row per id"
 
 

@@ -45,7 +45,7 @@ class Part(Protocol):
         scoring: how vectors become a ranking.
         id_column: where the ids are; None where rows are numbered.
         vector_column: where the vectors are; None in a file of nothing else.
-        other_vectors: other columns of a Parquet file that hold lists of numbers.
+        other_vectors: other columns of a Parquet file that hold lists of floating-point numbers.
     """
 
     @property
@@ -137,9 +137,9 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
             parts.append(readers[suffixes[0]](name, location, id_column, vector_column))
         except InvalidInput as error:
             problems += in_file(location, error)
-    if problems and parts and parts[0].vector_column is not None:
+    if problems and parts and parts[0].id_column is not None:
         names = f"ids in {parts[0].id_column!r} and vectors in {parts[0].vector_column!r}"
-        problems.append(f"{parts[0].location.shown} has {names}")
+        problems.append(f"{parts[0].location.shown} can be read, with {names}")
     raise_if(problems)
     _check_agreement(parts)
     if not any(part.rows for part in parts):

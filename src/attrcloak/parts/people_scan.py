@@ -123,8 +123,9 @@ def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> 
 
 def id_batches(source: Location, id_column: str) -> Iterator[tuple[str, int, Any]]:
     """(file, first row, ids) once more, batch by batch, to name some in a message."""
-    for place, first_row, batch in batches_of([place for _, place in source.files()], [id_column]):
-        yield place.name, first_row, batch.column(id_column)
+    for name, place in source.files():
+        for _, first_row, batch in batches_of([place], [id_column]):
+            yield name, first_row, batch.column(id_column)
 
 
 class _Values:

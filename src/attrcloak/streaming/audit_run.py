@@ -1,7 +1,7 @@
 """The audit of a table in files: one pass for the moments of everybody and the vectors of a sample to attack."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from attrcloak.auditing import DEFAULT_ATTACKERS, SOUND, AuditReport, Protocol
+from attrcloak.data.named_columns import missing_column
 from attrcloak.engines import engine_of
+from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.parts import Location, open_parts
 from attrcloak.progress import Progress
 from attrcloak.streaming.passes import free_columns, measure, ready
@@ -27,18 +29,42 @@ class FilesAudit:
 
     Attributes:
         report: of the attackers, on a sample.
-        leaks: surrogates of everybody whose class is known, or who asked; ``before`` and ``after`` are the same.
+        leaks: moments of everybody whose class is known, or who asked; ``before`` and ``after`` are the same.
         users: rows of the table.
+        classes: of each attribute.
     """
 
     report: AuditReport
     leaks: tuple[Leak, ...]
     users: int
+    classes: dict[str, int]
+
+    def breaks(self, limits: Mapping[str, float]) -> list[str]:
+        """A sentence for each gate that is not passed, by an attacker on the sample or by the moments of everybody.
+
+        Args:
+            limits: attribute to the largest distance that its balanced accuracy may have, as a balanced accuracy.
+        """
+        by_moments = [
+            f"{leak.attribute}: {leak.equality}; limit {limits[leak.attribute]:.3f}"
+            for leak in self.leaks
+            if leak.too_equal
+            and leak.attribute in limits
+            and 1 / max(self.classes[leak.attribute], 1) + leak.equations > limits[leak.attribute]
+        ]
+        return [*self.report.breaks(limits), *by_moments]
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         tables = [
-            {"attribute": leak.attribute, "surrogate": leak.after, "chance": leak.chance, "p": leak.p_after}
+            {
+                "attribute": leak.attribute,
+                "surrogate": leak.after,
+                "chance": leak.chance,
+                "p": leak.p_after,
+                "too_equal": list(leak.too_equal),
+                "equations": leak.equations,
+            }
             for leak in self.leaks
         ]
         return {
@@ -60,6 +86,7 @@ def audit_files(
     engine: str = "auto",
     workers: int | None = None,
     work: str | None = None,
+    gates: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> FilesAudit:
     """Attack a sample of about 20,000 users, and look at the moments of everybody.
@@ -80,11 +107,12 @@ def audit_files(
         engine: "auto", "in-process", "pool", "ray" or "spark".
         workers: processes or cores.
         work: local folder for what the join needs, about 30 bytes a user; the system's for temporary files by default.
+        gates: attributes that have to be there.
         progress: called with (stage, rows done, rows in all).
 
     Raises:
         UnreadableFile: a file cannot be read.
-        InvalidInput: files that cannot be used.
+        InvalidInput: files that cannot be used; nobody's class is known; a gate on an attribute that is not there.
         WorkerLost: the engine's workers died too often.
     """
     table = Location.of(vectors)
@@ -92,6 +120,8 @@ def audit_files(
     inputs = {"vectors": table, "people": Location.of(people)}
     if requests is not None:
         inputs["requests"] = Location.of(requests)
+    if work is not None:
+        Path(work).mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="attrcloak-audit-", dir=work) as folder,
         closing(engine_of(engine, len(parts), workers)) as runner,
@@ -100,10 +130,18 @@ def audit_files(
         runner.prepare(ready)
         stages = Stages(parts, space, Location.of(folder), runner, progress)
         groups, sampled = stages.join(inputs, id_column, columns)
+        raise_if(
+            [f"{people}: {missing_column(name, tuple(groups.classes))}" for name in gates if name not in groups.classes]
+        )
+        if not groups.moving:
+            raise InvalidInput(
+                f"none of {groups.users} users has a known class of {', '.join(groups.classes)}, or asked, so there is "
+                "nothing to attack"
+            )
         mine, local = by_part(sampled, groups)
         taken = np.empty((len(sampled), len(free_columns(parts[0]))))
         moments = None
-        function = partial(measure, key=groups.key, unit=False)
+        function = partial(measure, key=groups.key, unit=False, digest=False)
         for number, found in stages.map(function, groups, range(len(parts)), stage="reading", sampled=local):
             taken[mine[number]] = found.sampled
             moments = found.moments if moments is None else moments.merge(found.moments)
@@ -111,4 +149,5 @@ def audit_files(
         report = audit_sample(
             taken, sampled, groups, attackers=attackers, protocol=protocol, seed=seed, progress=progress
         )
-    return FilesAudit(report, leaks(moments, moments, moments, seed), groups.users)
+    classes = {name: len(of_attribute) for name, of_attribute in groups.classes.items()}
+    return FilesAudit(report, leaks(moments, moments, moments, seed), groups.users, classes)

@@ -28,7 +28,7 @@ def _unknown_users(parts: Sequence[Part], groups: Groups, people: str) -> list[s
     count = int(groups.counts[unknown].sum())
     if not count:
         return []
-    in_parts = [int(unknown[groups.rows(number).read(0, part.rows)].sum()) for number, part in enumerate(parts)]
+    in_parts = [int(groups.rows(number).counts(len(unknown))[unknown].sum()) for number in range(len(parts))]
     most = [number for number in np.argsort(in_parts)[::-1][:_MOST_NAMED].tolist() if in_parts[number]]
     named = ", ".join(f"{parts[number].name} {in_parts[number]} of {parts[number].rows}" for number in most)
     more = ", ..." if np.count_nonzero(in_parts) > len(most) else ""

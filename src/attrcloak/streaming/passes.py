@@ -75,7 +75,7 @@ class Measured:
         low: (d,) smallest value of each column among users who move, at length 1 where they are brought to it; any
             value will do where it is below ``high``, for only what is constant matters.
         high: (d,) largest.
-        seen: the file; None for several parts together.
+        seen: the file; None for several parts together, or where that was not asked for.
         sampled: (s, d_free) vectors of the rows that were asked for; None for several parts together.
     """
 
@@ -133,13 +133,14 @@ def ready() -> None:
     import threadpoolctl  # noqa: F401
 
 
-def measure(task: Task, key: CellKey, unit: bool) -> Measured:
+def measure(task: Task, key: CellKey, unit: bool, digest: bool = True) -> Measured:
     """Pass 1: the moments of one part, in float64 on one thread, so that the same part gives the same bits anywhere.
 
     Args:
         task: the part.
         key: the cells of the whole table.
         unit: whether vectors are to be brought to one length.
+        digest: whether the file is to be known again, which takes reading it once more.
 
     Raises:
         InvalidInput: vectors that cannot be used, with their number and first rows.
@@ -176,7 +177,8 @@ def measure(task: Task, key: CellKey, unit: bool) -> Measured:
             )
         if start != task.groups.rows:
             raise InvalidInput(f"{part.location.shown} had {task.groups.rows} rows and has others now: it was changed")
-        return replace(found, seen=Seen(part.location.digest(), part.location.stamp()), sampled=wanted)
+        seen = Seen(part.location.digest(), part.location.stamp()) if digest else None
+        return replace(found, seen=seen, sampled=wanted)
 
 
 def _take(wanted: Matrix, rows: NDArray[np.int64], start: int, batch: NDArray[np.floating]) -> None:

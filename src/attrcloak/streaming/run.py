@@ -210,12 +210,13 @@ def unlearn_files(
                 vectors, sampled, groups, attackers=attackers, protocol=protocol, seed=seed, progress=progress
             )
             verdict = judge_sample(report, found, method.name)
+        filled = next(part for part in parts if part.rows)
         manifest = {
             "schema": SCHEMA,
             **about,
             "columns": list(groups.classes),
-            "id_column": parts[0].id_column,
-            "vector_column": parts[0].vector_column,
+            "id_column": filled.id_column,
+            "vector_column": filled.vector_column,
             **outcome.how,
             "users": groups.users,
             "moved": groups.moving,

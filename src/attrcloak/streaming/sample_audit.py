@@ -26,13 +26,13 @@ def audit_sample(
     seed: int,
     progress: Progress | None = None,
 ) -> AuditReport:
-    """Attack a sample of a released table.
+    """Attack a sample of a table.
 
     The moment-equation attacker is left out unless the sample is everybody: it holds for whole tables, whose moments
     were set. ``judge_sample`` looks at these moments instead.
 
     Args:
-        vectors: (s, d_free) new vectors of the sampled users.
+        vectors: (s, d_free) vectors of the sampled users.
         rows: (s,) their rows in the table.
         groups: of the whole table.
         attackers: their names.
@@ -76,11 +76,7 @@ def judge_sample(report: AuditReport, leaks: Sequence[Leak], method: str) -> Ver
     reasons, warnings = list(verdict.reasons), list(verdict.warnings)
     for leak in leaks:
         if leak.too_equal:
-            text = (
-                f"{leak.attribute}: class {' and '.join(leak.too_equal)} of all users agree more closely than by "
-                f"chance; they are equations for labels, worth about {leak.equations:.3f} above chance"
-            )
-            (reasons if leak.equations > MARGIN else warnings).append(text)
+            (reasons if leak.equations > MARGIN else warnings).append(f"{leak.attribute}: {leak.equality}")
     if len(reasons) == len(verdict.reasons):
         return replace(verdict, warnings=tuple(warnings))
     step = "class moments were made equal, not calibrated: use --method calibrated"

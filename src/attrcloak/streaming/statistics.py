@@ -44,6 +44,14 @@ class Leak:
     too_equal: tuple[str, ...]
     equations: float
 
+    @property
+    def equality(self) -> str:
+        """What is to be said of classes that are too equal."""
+        return (
+            f"class {' and '.join(self.too_equal)} of all users agree more closely than by chance; they are equations "
+            f"for labels, worth about {self.equations:.3f} above chance"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {**asdict(self), "too_equal": list(self.too_equal)}
