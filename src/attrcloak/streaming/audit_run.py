@@ -147,7 +147,8 @@ def audit_files(
             moments = found.moments if moments is None else moments.merge(found.moments)
         assert moments is not None  # a table has parts
         report = audit_sample(
-            taken, sampled, groups, attackers=attackers, protocol=protocol, seed=seed, progress=progress
-        )
+            taken, sampled, groups, attackers=attackers, protocol=protocol, seed=seed,
+            judged="everybody" if requests is None else "requests", progress=progress,
+        )  # fmt: skip
     classes = {name: len(of_attribute) for name, of_attribute in groups.classes.items()}
     return FilesAudit(report, leaks(moments, moments, moments, seed), groups.users, classes)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.auditing import AuditReport, Protocol, audit
+from attrcloak.auditing.measurement import Judged
 from attrcloak.data.attributes import Attribute, UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
@@ -24,6 +25,7 @@ def audit_sample(
     attackers: Sequence[str],
     protocol: Protocol,
     seed: int,
+    judged: Judged = "everybody",
     progress: Progress | None = None,
 ) -> AuditReport:
     """Attack a sample of a table.
@@ -38,6 +40,7 @@ def audit_sample(
         attackers: their names.
         protocol: how they are measured; its intervals are those of the sample's size.
         seed: of splits and attackers.
+        judged: "requests" attacks only those who asked, by who knows everybody, and asks who did.
         progress: called with (stage, done, total).
     """
     ids = Ids.range(len(vectors))
@@ -52,6 +55,7 @@ def audit_sample(
         UserAttributes(ids, columns),
         attackers=attackers,
         protocol=protocol if whole else replace(protocol, equations_known=()),
+        judged=judged,
         seed=seed,
         progress=progress,
     )
