@@ -8,7 +8,7 @@ from scipy.stats import kstest
 
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import ClassMoments, cell_moments
-from attrcloak.unlearning.chance_goals import blocks_of, leaks, like_chance, mean_goals
+from attrcloak.unlearning.chance_goals import blocks_of, leaking_blocks, leaks, like_chance, mean_goals
 
 USERS = np.array([2000, 700, 250, 60])
 ORDER = np.array([1.5, 0.5, -0.5, -1.5])
@@ -83,6 +83,19 @@ def test_one_class_among_many_that_is_far_off_is_a_leak():
     assert leaks(deviations)
     goal = like_chance(deviations, users)
     assert (goal[4] ** 2).mean() == pytest.approx(1, abs=0.02)
+
+
+def test_blocks_that_hardly_leak_do_so_together():
+    rng = np.random.default_rng(12)
+    np.array([500, 500])
+    some = rng.normal(size=384)
+    some *= np.repeat([np.sqrt(1.25), 1.0], [256, 128]) / np.repeat(
+        np.sqrt((some.reshape(6, 64) ** 2).mean(axis=1)), 64
+    )
+    blocks = blocks_of(384, 64, 2)
+    deviations = np.stack([some, -some])
+    assert not any(leaks(deviations[:, block]) for block in blocks)
+    assert leaking_blocks(deviations, blocks) == blocks[:4]
 
 
 def test_with_fewer_coordinates_than_classes_sizes_are_near_chance_and_neighbours_less_alike():

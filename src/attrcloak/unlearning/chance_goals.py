@@ -1,5 +1,6 @@
 """Where class deviations are to go: to the sizes and correlations of chance, and no farther than that takes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -20,6 +21,8 @@ _NUMBERS_A_CLASS = 2
 """In a block, at least: with fewer, correlations of classes cannot be told."""
 _BY_CHANCE = 0.01
 """How often one class of an attribute by itself may look like a leak in a block, where there is none."""
+_NEIGHBOURS = 4
+"""Blocks that are looked at together too."""
 _ROUNDS = 5
 _RIDGE = 1e-6
 """Of chance in the covariance of the classes, for deviations that are exactly alike."""
@@ -69,6 +72,22 @@ def leaks(deviations: Matrix) -> bool:
     most = 1 + _DEVIATIONS * np.sqrt(2 / max((classes - 1) * width, 1))
     of_class = (deviations**2).sum(axis=1)
     return float((deviations**2).mean()) > most or float(of_class.max()) > float(chdtri(width, _BY_CHANCE / classes))
+
+
+def leaking_blocks(deviations: Matrix, blocks: Sequence[slice]) -> list[slice]:
+    """Blocks that leak, by themselves or with their neighbours: a third more than chance is none for 64 numbers of two
+    classes, and a leak for some hundreds.
+
+    Args:
+        deviations: (K, M) standardised class deviations.
+        blocks: of the M coordinates, side by side.
+    """
+    found = []
+    for first in range(0, len(blocks), _NEIGHBOURS):
+        together = blocks[first : first + _NEIGHBOURS]
+        whole = leaks(deviations[:, together[0].start : together[-1].stop])
+        found += [block for block in together if whole or leaks(deviations[:, block])]
+    return found
 
 
 def at_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaks, rarity
+from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaking_blocks, rarity
 from attrcloak.unlearning.class_flow import WIDEST, Scale, through_all_attributes
 
 MODES = 512
@@ -175,11 +175,10 @@ class ModeFlow:
         goal = own.copy()
         for attribute in np.unique(self._attribute):
             classes = np.flatnonzero((self._attribute == attribute) & (self._users > 0))
-            for block in self._blocks:
-                here = np.ix_(classes, np.arange(block.start, block.stop))
-                deviations = own[here] / chance[here]
-                if leaks(deviations):
-                    goal[here] = chance[here] * at_chance(deviations, self._users[classes])
+            deviations = own[classes] / chance[classes]
+            for block in leaking_blocks(deviations, self._blocks):
+                wanted = at_chance(deviations[:, block], self._users[classes])
+                goal[classes, block] = chance[classes, block] * wanted
         return goal
 
     def _responses(self, z: Floats) -> Matrix:

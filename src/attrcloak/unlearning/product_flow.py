@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaks, of_chance_spectrum, rarity
+from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaking_blocks, of_chance_spectrum, rarity
 from attrcloak.unlearning.class_flow import through_all_attributes
 from attrcloak.unlearning.whitening import Whitening
 
@@ -81,7 +81,7 @@ class ProductFlow:
 
     def _at_chance(self, own: Matrix, classes: NDArray[np.int64]) -> Matrix:
         """Goals of one attribute's classes: where a block leaks, at chance in their sizes and in their spectrum."""
-        leaking = [block for block in self._blocks if leaks(own[:, block])]
+        leaking = leaking_blocks(own, self._blocks)
         goal = own.copy()
         for turn in range(_TURNS if leaking else 0):
             there = goal
