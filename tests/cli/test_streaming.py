@@ -126,6 +126,47 @@ def test_an_output_of_another_ending_and_maps_among_the_vectors_are_refused_befo
     assert not list(Path().glob("new*"))
 
 
+@pytest.mark.parametrize(
+    ("work", "output", "word"),
+    [
+        ("mine", "new", "mine holds other things"),
+        ("users", "new", "users lies inside of"),
+        ("w", "w/new", "w/new lies inside of"),
+        (".", "new", "people.csv lies inside of"),
+        ("users/w", "new", "is an input, or lies inside of users"),
+    ],
+)
+def test_no_folder_with_other_things_in_it_is_taken_for_work(folder, run, work, output, word):
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    done = run("unlearn", "users", *COMMAND[2:-4], "-o", output, "--no-audit", "--method", "leace", "--work", work)
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert word in done.err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_of_ours_by_name_alone_is_not_removed(folder, run):
+    for name in ("new.partial", "new.partial.removed"):
+        Path(name).mkdir()
+        Path(name, "thesis.txt").write_text("years")
+        done = run(*COMMAND, "--no-audit", "--method", "leace")
+        assert done.code == 1
+        assert name in done.err
+        Path(name, "thesis.txt").unlink()
+        Path(name).rmdir()
+    assert run(*COMMAND, "--no-audit", "--method", "leace").code == 0
+
+
+def test_maps_of_another_run_are_not_overwritten(folder, run):
+    Path("maps.safetensors").write_bytes(b"the only way back")
+    done = run(*COMMAND, "--no-audit", "--method", "leace", "--eraser", "maps.safetensors")
+    assert done.code == 1
+    assert "maps.safetensors is there already" in done.err
+    assert Path("maps.safetensors").read_bytes() == b"the only way back"
+    assert not list(Path().glob("new*"))
+
+
 def test_users_of_unknown_class_and_other_vectors_are_warned_of(folder, run):
     table = pq.read_table("users/a.parquet")
     for path in ("users/a.parquet", "one.parquet"):

@@ -192,6 +192,12 @@ def test_a_file_that_is_damaged_inside_is_named(tmp_path, write_parquet):
     path.write_bytes(content)
     (part,) = open_parts(Location.of(path))
     (tmp_path / "writing").mkdir()
+    checked = write_parquet(tmp_path / "b.parquet", matrix(rows=2000), compression="none", write_page_checksum=True)
+    content = bytearray(checked.read_bytes())
+    content[len(content) // 2] ^= 1
+    checked.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"b.parquet: cannot be read .*CRC"):
+        list(open_parts(Location.of(checked))[0].vectors())
     for read in (
         lambda: list(part.vectors()),
         lambda: part.rewrite(Location.of(tmp_path / "new"), Location.of(tmp_path / "writing"), lambda _, x: x),

@@ -187,7 +187,7 @@ def test_other_settings_or_inputs_are_not_taken_up(world):
         unlearn_files(sources, Calibrated(), key=b"other" * 8, check=False)
     path = world.folder / "table" / "part-00400.parquet"
     path.write_bytes(path.read_bytes())
-    with pytest.raises(InvalidInput, match=r"inputs.vectors.part-00400.parquet was"):
+    with pytest.raises(InvalidInput, match=r"part-00400.parquet of the vectors was written again"):
         once(sources)
     assert (world.folder / "out.partial").exists()
 

@@ -31,6 +31,7 @@ Engine = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes of the engine; all cores by default.", min=1)]
 Work = Annotated[
-    Path | None, typer.Option(help="Folder for what is not finished, where output is a URI; beside it otherwise.")
+    Path | None,
+    typer.Option(help="New or empty folder for what is not finished, where output is a URI; beside it otherwise."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]

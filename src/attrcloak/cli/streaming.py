@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attrcloak.cli import files
-from attrcloak.errors import InvalidSettings, NotSupported
+from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
 
 if TYPE_CHECKING:
     from attrcloak.auditing import Protocol
@@ -105,6 +105,8 @@ def unlearn_streaming(
     from attrcloak.streaming import unlearn_files
 
     if eraser is not None:
+        if eraser.exists():
+            raise InvalidInput(f"{eraser} is there already, and may be the only way back of another run; name another")
         refuse_nesting([Location.of(sources.vectors), Location.of(sources.people)], Location.of(eraser))
 
     with progress_bar(as_json) as progress:
@@ -205,7 +207,8 @@ def _say(output: str, released: "StreamedRelease", how: str = "") -> None:
         f"{output}: {said['moved']} of {said['users']} users moved by {said['method']} in {said['seconds']:.1f} s"
         f"{how}; {output}.manifest.json has the digests"
     )
-    for text in released.warnings:
+    equal = [f"{leak.attribute}: {leak.equality}" for leak in released.leaks if leak.too_equal]
+    for text in [*released.warnings, *(equal if released.verdict is None else [])]:
         files.note(f"warning: {text}")
     for leak in released.leaks:
         files.note(

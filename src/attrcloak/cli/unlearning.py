@@ -97,6 +97,8 @@ def unlearn(
         raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
     if streaming.streams(vectors, output, engine, interactions):
         streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
+        if any(setting.partition("=")[0].strip() == "slices" for setting in settings or []):
+            raise NotSupported("--set slices moves rows one by one, in memory: streamed, only the affine part is done")
         given = [vectors, attributes, requests, interactions, items, output]
         files.refuse_inputs_as_outputs([key_file, *(Path(name) for name in given if name is not None)], [eraser])
         if device is not None:

@@ -1,7 +1,7 @@
 """Tables in parts: files too large for memory, read in batches, joined to people by id, written in the same layout."""
 
 from attrcloak.parts.groups import GroupRows, Groups, join_people
-from attrcloak.parts.location import Location, is_uri, refuse_nesting
+from attrcloak.parts.location import Location, is_uri, refuse_containing, refuse_nesting
 from attrcloak.parts.part import Part, Written, open_parts
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "is_uri",
     "join_people",
     "open_parts",
+    "refuse_containing",
     "refuse_nesting",
 ]

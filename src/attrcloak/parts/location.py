@@ -261,5 +261,21 @@ def refuse_nesting(inputs: "list[Location]", output: Location) -> None:
         raise InvalidInput(problems)
 
 
+def refuse_containing(work: Location, places: "list[Location]") -> None:
+    """A folder that is removed at the end holds no input and no output.
+
+    Raises:
+        InvalidInput: it does.
+    """
+    problems = [
+        f"{place.shown} lies inside of {work.shown}, which is removed at the end; name another folder for what is not "
+        "finished (--work)"
+        for place in places
+        if place.filesystem.equals(work.filesystem) and f"{place.path}/".startswith(f"{work.path}/")
+    ]
+    if problems:
+        raise InvalidInput(problems)
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -165,7 +165,7 @@ def _opened(location: Location) -> Iterator[Any]:
     with location.open() as source:
         with location.reading():
             # Read ahead in full, a row group would be in memory twice.
-            file = pq.ParquetFile(source, pre_buffer=False)
+            file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         with file:
             yield file
 

@@ -223,7 +223,7 @@ def batches_of(files: Sequence[Location], columns: list[str]) -> Iterator[tuple[
     for place in files:
         with place.reading(), place.open() as file:
             if _is_parquet(place):
-                parquet = pq.ParquetFile(file, pre_buffer=False)
+                parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
                 names = parquet.schema_arrow.names
                 reader: Any = None
             else:

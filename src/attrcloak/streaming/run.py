@@ -13,7 +13,7 @@ from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
 from attrcloak.moments.eraser import Eraser, Scaling
-from attrcloak.parts import Location, Part, open_parts, refuse_nesting
+from attrcloak.parts import Location, Part, open_parts, refuse_containing, refuse_nesting
 from attrcloak.parts.item_table import ItemTable, read_items
 from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Verdict
@@ -156,7 +156,11 @@ def unlearn_files(
     scaling = _scaling(method, parts[0], length)
     staging = output.beside(f"{output.name}.partial")
     space = Workspace(_work_folder(sources, output, staging))
+    refuse_containing(Location.of(space.folder), [*inputs.values(), output])
+    refuse_nesting([*inputs.values()], Location.of(space.folder))
     remove_leftover(space.folder)
+    if staging.exists and not space.is_begun and Path(staging.path) != space.folder:
+        raise InvalidInput(f"{staging.shown} is there already, and no run in {space.folder} left it; remove it")
     if output.exists and not space.lacks_names_only:
         raise InvalidInput(f"{output.shown} is there already; remove it or give the output another name")
     if output.is_local and not space.is_begun:

@@ -43,6 +43,11 @@ class Workspace:
             InvalidInput: what was begun here is about something else; what differs is named.
             NotSupported: another run is at work here.
         """
+        if self.folder.exists() and not _begun_by_a_run(self.folder):
+            raise InvalidInput(
+                f"{self.folder} holds other things; what is not finished goes into a folder of its own, which is "
+                "removed at the end: name a new or empty one (--work), or move these away"
+            )
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             try:
@@ -152,22 +157,54 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _begun_by_a_run(folder: Path) -> bool:
+    """Whether a folder is one that a run may fill and remove: empty, or one in which a run began."""
+    if not folder.is_dir():
+        return False
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        # A kill may come between the lock and the manifest.
+        return all(path.name == "lock" or path.name.startswith(".manifest.json.") for path in folder.iterdir())
+    try:
+        return bool(json.loads(manifest.read_text(encoding="utf-8"))["schema"] == SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError):
+        return (folder / "journal.jsonl").exists()  # the manifest was damaged: opening it says so
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a work folder, the secrets in it first. Killed on the way, it is no work folder any more."""
-    leftover = folder.with_name(f"{folder.name}.removed")
-    folder.rename(leftover)
+    remove_leftover(folder)
+    folder.rename(_leftover(folder))
     remove_leftover(folder)
 
 
 def remove_leftover(folder: Path) -> None:
-    """Remove what a kill left of a work folder that was being removed."""
+    """Remove what a kill left of a work folder that was being removed, and nothing that is no such folder.
+
+    Raises:
+        InvalidInput: there is something else of that name.
+    """
     import shutil
 
-    leftover = folder.with_name(f"{folder.name}.removed")
-    if leftover.exists():
-        for name in ("key", "eraser.safetensors"):
-            (leftover / name).unlink(missing_ok=True)
-        shutil.rmtree(leftover)
+    leftover = _leftover(folder)
+    if not leftover.exists():
+        return
+    if not _begun_by_a_run(leftover):
+        raise InvalidInput(f"{leftover} is in the way of {folder}, and no run left it; give it another name")
+    for name in ("key", "eraser.safetensors"):
+        (leftover / name).unlink(missing_ok=True)
+    # The manifest goes last: as long as it is there, the rest is known to be of a run.
+    for path in leftover.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "manifest.json":
+            path.unlink()
+    (leftover / "manifest.json").unlink(missing_ok=True)
+    leftover.rmdir()
+
+
+def _leftover(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.removed")
 
 
 def has_room(folder: Path, needed: int) -> None:
