@@ -50,12 +50,15 @@ def like_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
     Known users of a class deviate by u + e and the others by u - e p / (1 - p), p the share of the known and e of
     variance (1 - p) / p. With u of variance 1 both are uncorrelated, and independent as far as u is normal: along
     directions about which nobody knows anything beforehand, neither tells anything of the other. Nothing is drawn, so
-    nothing of what was chance is replaced, and the moment equations find no more than what any classes would have.
+    noise that told nothing is not replaced.
 
     Args:
         deviations: (K, B) class means of B uncorrelated coordinates less the mean of all, in standard deviations that
             they have by chance.
         users: (K,) users of each class, at least one.
+
+    Returns:
+        (K, B) in the same units; the same array where it does not leak.
     """
     return at_chance(deviations, users) if leaks(deviations) else deviations
 
