@@ -8,9 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from attrcloak.auditing import SOUND
+from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.data.ids import Ids
+from attrcloak.data.people_files import read_people
 from attrcloak.errors import InvalidInput
+from attrcloak.release import check_release, judge
 from attrcloak.streaming import audit_files, unlearn_files
-from attrcloak.unlearning import LEACE
+from attrcloak.unlearning import LEACE, Calibrated
 
 QUICK = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99)
 
@@ -57,6 +61,64 @@ def test_only_those_who_asked_are_attacked(world):
     everybody = audited(world, columns=("gender",))
     users = [audit.report.best("gender").users for audit in (some, everybody)]
     assert users[0] < users[1]
+
+
+def asking(world, users):
+    lines = ["user_id,attribute", *(f"{i},gender" for i in users)]
+    (world.folder / "asks.csv").write_text("\n".join(lines) + "\n")
+    return "asks.csv"
+
+
+def test_those_who_asked_are_attacked_all_however_few(world, monkeypatch):
+    monkeypatch.setattr("attrcloak.parts.groups.MOST_SAMPLED", 600)
+    asks = asking(world, np.random.default_rng(5).choice(world.ids, 120, replace=False))
+    some = audited(world, requests=str(world.folder / asks), columns=("gender",))
+    note = next(note for note in some.report.notes if "of 1500 users" in note)
+    asked = int(note.partition(" who asked")[0].rpartition(" of ")[2])
+    assert f"{asked} of {asked} who asked among them" in note
+    assert some.report.best("gender").users > 100  # of 120, a tenth have no class
+
+
+def test_a_run_for_requests_is_judged_by_those_who_asked_as_in_memory(world):
+    """Half ask; the rest keep their leak, and that does not count against the run."""
+    asks = asking(world, world.ids[:750])
+    released = unlearn_files(
+        world.sources("out", requests=asks, columns=("gender",)), Calibrated(), key=b"k" * 32, engine="in-process",
+        attackers=("logistic",), protocol=QUICK,
+    )  # fmt: skip
+    assert best(audited(world, "out", columns=("gender",)), "gender") > 0.55, "the rest still leak"
+    assert released.verdict.protected, released.verdict.reasons
+    assert abs(released.audit.best("gender").balanced_accuracy - 0.5) < 0.05
+    assert released.check.audit_by_others.settings["knows"] == "others"
+    people = read_people(world.folder / "people.csv").mark({"gender": world.ids[:750]}).select(["gender"])
+    vectors = np.stack([world.read("out")[int(i)] for i in world.ids])
+    memory = check_release(
+        EmbeddingTable(Ids(world.ids), vectors), people, ["gender"], method="calibrated",
+        attackers=("logistic",), protocol=QUICK,
+    )  # fmt: skip
+    for streamed, held in (
+        (released.audit, memory.audit),
+        (released.check.audit_by_others, memory.audit_by_others),
+    ):
+        mine, theirs = (next(r for r in audit.results if r.attacker == "logistic") for audit in (streamed, held))
+        assert mine.users == theirs.users
+        assert mine.balanced_accuracy == pytest.approx(theirs.balanced_accuracy, abs=0.05)
+
+
+def test_a_leak_of_those_who_asked_is_not_called_protected(world):
+    released = unlearn_files(
+        world.sources("out", requests=asking(world, world.ids[:1000]), columns=("gender",)), Calibrated(strength=0.1),
+        engine="in-process", attackers=("logistic",), protocol=QUICK,
+    )  # fmt: skip
+    assert not released.verdict.protected
+
+
+def test_next_steps_of_a_streamed_run_are_steps_that_stream(world):
+    leaky = audited(world).report
+    affine, sliced = (judge(leaky, method="calibrated", affine=affine).next_steps for affine in (True, False))
+    assert any("--set slices" in step for step in sliced)
+    assert affine
+    assert not any("--set" in step for step in affine)
 
 
 def test_requests_of_strangers_are_an_error(world):

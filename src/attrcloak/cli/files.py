@@ -218,6 +218,15 @@ def show_audit(report: "AuditReport") -> None:
         note(f"note: {text}")
 
 
+def show_audit_by_others(report: "AuditReport | None") -> None:
+    """Print what attackers find who know only users who did not ask, where there was such an audit."""
+    from attrcloak.reporting.terminal import audit_table, show
+
+    if report is not None:
+        note("the same by attackers who know only users who did not ask:")
+        show(audit_table(report.results))
+
+
 def note(text: str) -> None:
     """A message for the reader, on standard error."""
     print(text, file=sys.stderr)

@@ -131,6 +131,8 @@ def unlearn_streaming(
         _say(sources.output, released, f" ({released.manifest['stopped']})")
         if released.audit is not None:
             show(audit_table(released.audit.results))  # what else there is to say, the verdict says
+        if released.check is not None:
+            files.show_audit_by_others(released.check.audit_by_others)
     if not files.say_verdict(released.verdict):
         raise typer.Exit(3)
 
@@ -218,9 +220,11 @@ def _say(output: str, released: "StreamedRelease", how: str = "") -> None:
 
 
 def _json(released: "StreamedRelease") -> dict[str, Any]:
+    by_others = None if released.check is None else released.check.audit_by_others
     return {
         "schema": "attrcloak/unlearn-files/1",
         "manifest": released.manifest,
         "audit": None if released.audit is None else released.audit.to_json(),
+        "audit_by_others": None if by_others is None else by_others.to_json(),
         "verdict": None if released.verdict is None else released.verdict.to_json(),
     }

@@ -207,9 +207,7 @@ def _show(released: "Release", output: Path) -> None:
     )
     if released.audit is not None:
         show(audit_table(released.audit.results))
-    if released.audit_by_others is not None:
-        files.note("the same by attackers who know only users who did not ask:")
-        show(audit_table(released.audit_by_others.results))
+    files.show_audit_by_others(released.audit_by_others)
 
 
 def _unlearn_json(released: "Release") -> dict[str, Any]:

@@ -314,18 +314,20 @@ MOST_SAMPLED = 20_000
 def _sample(groups: Groups, keys: KeyFile) -> NDArray[np.int64]:
     """Rows of about 20,000 users whose class is known: half of them evenly, half so that no class is too small.
 
+    Where some asked and some did not, those of a class who asked are a class of their own here: attacks are on them.
     A user is chosen by a hash of the id, so neither the order of rows nor the cut into files matters.
     """
-    known = groups.codes >= 0
-    users = max(int(groups.counts[known.any(axis=1)].sum()), 1)
-    evenly = np.where(known.any(axis=1), MOST_SAMPLED / 2 / users, 0.0)
-    by_class = np.zeros(len(known))
-    floor = MOST_SAMPLED / 2 / max(sum(map(len, groups.classes.values())), 1)
-    for attribute, names in enumerate(groups.classes.values()):
-        of_group = groups.codes[:, attribute]
-        counts = np.bincount(of_group[of_group >= 0], groups.counts[of_group >= 0], len(names))
-        class_rate = np.append(floor / np.maximum(counts, 1), 0.0)
-        by_class = np.maximum(by_class, class_rate[of_group])
+    known = (groups.codes >= 0).any(axis=1)
+    evenly = np.where(known, MOST_SAMPLED / 2 / max(int(groups.counts[known].sum()), 1), 0.0)
+    # (G, A) from 0: unknown, then 2 k + 1 of class k who did not ask, 2 k + 2 who did.
+    kinds = np.where(groups.codes >= 0, 2 * groups.codes + groups.marks + 1, 0)
+    users_of_kinds = [np.bincount(kind, groups.counts) for kind in kinds.T]
+    floor = MOST_SAMPLED / 2 / max(sum(int((users[1:] > 0).sum()) for users in users_of_kinds), 1)
+    by_class = np.zeros(len(kinds))
+    for kind, users in zip(kinds.T, users_of_kinds, strict=True):
+        rate = floor / np.maximum(users, 1)
+        rate[0] = 0.0
+        by_class = np.maximum(by_class, rate[kind])
     limit = np.minimum(evenly + by_class, 1.0)
     rows, places = [], []
     for (start, chunk), group in zip(keys.chunks(), chunks_of(groups.rows_file, np.int32, keys.rows), strict=True):

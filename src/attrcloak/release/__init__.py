@@ -1,6 +1,6 @@
 """Unlearning as it is released: what it would do, what it did, whether it may go out, and its maps used again."""
 
-from attrcloak.release.checked import CHECK_ATTACKERS, Release, unlearn
+from attrcloak.release.checked import CHECK_ATTACKERS, Check, Release, check_release, unlearn
 from attrcloak.release.kept_maps import apply_eraser, apply_to_everybody, undo
 from attrcloak.release.planning import Plan, plan
 from attrcloak.release.verdict import MARGIN, Verdict, judge
@@ -8,11 +8,13 @@ from attrcloak.release.verdict import MARGIN, Verdict, judge
 __all__ = [
     "CHECK_ATTACKERS",
     "MARGIN",
+    "Check",
     "Plan",
     "Release",
     "Verdict",
     "apply_eraser",
     "apply_to_everybody",
+    "check_release",
     "judge",
     "plan",
     "undo",

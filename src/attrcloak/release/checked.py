@@ -82,28 +82,75 @@ def unlearn(
     )  # fmt: skip
     if not check:
         return Release(result)
-    measure = partial(
-        audit, result.table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed,
+    checked = check_release(
+        result.table, people, names, method=result.method, attackers=attackers, protocol=protocol, seed=seed,
         progress=progress,
     )  # fmt: skip
+    return Release(result, checked.audit, checked.verdict, checked.audit_by_others)
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """The check before release of one table.
+
+    Attributes:
+        verdict: of both audits.
+        audit: where not everybody asked, only users who did are attacked; None where they are too few to measure
+            anything.
+        audit_by_others: the same by attackers who know only users who did not ask; None where everybody did.
+    """
+
+    verdict: Verdict
+    audit: AuditReport | None
+    audit_by_others: AuditReport | None = None
+
+
+def check_release(
+    table: EmbeddingTable,
+    people: UserAttributes,
+    names: Sequence[str],
+    *,
+    method: str,
+    attackers: Sequence[str] = CHECK_ATTACKERS,
+    protocol: Protocol = SOUND,
+    seed: int = 0,
+    affine: bool = False,
+    progress: Progress | None = None,
+) -> Check:
+    """Attack an unlearned table, where only some asked those who did, and judge it.
+
+    Args:
+        table: the new vectors.
+        people: attributes and marks, joined by id.
+        names: attributes that were unlearned.
+        method: name of the method that made the table.
+        attackers: names of the attackers.
+        protocol: how they are measured.
+        seed: of splits and attackers.
+        affine: whether the method could move users by one affine map a class only; the next steps go by it.
+        progress: called with (stage, done, total).
+    """
+    measure = partial(
+        audit, table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress
+    )
+    verdict_of = partial(judge, method=method, affine=affine)
     aligned = people.align(table.ids)
     if all((aligned[name].known == aligned[name].marks).all() for name in names):
         report = measure()
-        return Release(result, report, judge(report, names, method=result.method))
+        return Check(verdict_of(report, names), report)
     try:
         report = measure(judged="requests")
     except InvalidInput as error:
-        untested = Verdict(False, tuple(error.problems), FEW_REQUESTS)
-        return Release(result, None, untested)
-    verdict = judge(report, names, method=result.method)
+        return Check(Verdict(False, tuple(error.problems), FEW_REQUESTS), None)
+    verdict = verdict_of(report, names)
     try:
         by_others = measure(judged="requests", knows="others")
     except InvalidInput as error:
         missing = tuple(f"attackers who know only users who did not ask: {problem}" for problem in error.problems)
-        return Release(result, report, replace(verdict, warnings=verdict.warnings + missing))
+        return Check(replace(verdict, warnings=verdict.warnings + missing), report)
     tested = [name for name in names if any(found.attribute == name for found in by_others.results)]
-    second = judge(by_others, tested, method=result.method)
-    return Release(result, report, either(verdict, second, result.method), by_others)
+    second = verdict_of(by_others, tested)
+    return Check(either(verdict, second, method), report, by_others)
 
 
 FEW_REQUESTS = (

@@ -43,7 +43,11 @@ class Verdict:
 
 
 def judge(
-    report: AuditReport, attributes: Sequence[str] | None = None, margin: float = MARGIN, method: str | None = None
+    report: AuditReport,
+    attributes: Sequence[str] | None = None,
+    margin: float = MARGIN,
+    method: str | None = None,
+    affine: bool = False,
 ) -> Verdict:
     """Protected unless an attacker is demonstrably away from chance.
 
@@ -59,6 +63,7 @@ def judge(
         attributes: those that must have been tested; None takes what the report has.
         margin: how far from chance is still at chance.
         method: name of the method that made the table, so that the next steps are not what was just done.
+        affine: whether it could move users by one affine map a class only, as in files.
     """
     reasons = []
     on_vectors = [result for result in report.results if result.surface == "vectors" and result.attribute != ASKED]
@@ -90,7 +95,7 @@ def judge(
         if name not in tested
     ]
     return Verdict(
-        not reasons, tuple(reasons), _next_steps(reasons, method), (*report.notes, *_shows_who_asked(report))
+        not reasons, tuple(reasons), _next_steps(reasons, method, affine), (*report.notes, *_shows_who_asked(report))
     )
 
 
@@ -137,10 +142,22 @@ CALIBRATED_NEXT_STEPS = (
 )
 """The same for a table that was made by the calibrated method."""
 
+AFFINE_NEXT_STEPS = (
+    CALIBRATED_NEXT_STEPS[0],
+    (
+        CALIBRATED_NEXT_STEPS[1][0],
+        "classes still differ in shape, which one affine map a class does not mend: unlearn the table in memory, "
+        "without --engine, where slices follow; use --length unit if the vectors are scored by a plain dot product",
+    ),
+    CALIBRATED_NEXT_STEPS[2],
+)
+"""The same where no slices could follow, for tables in files."""
 
-def _next_steps(reasons: Sequence[str], method: str | None) -> tuple[str, ...]:
+
+def _next_steps(reasons: Sequence[str], method: str | None, affine: bool) -> tuple[str, ...]:
     text = " ".join(reasons)
-    steps = CALIBRATED_NEXT_STEPS if method in CALIBRATED else NEXT_STEPS
+    calibrated = AFFINE_NEXT_STEPS if affine else CALIBRATED_NEXT_STEPS
+    steps = calibrated if method in CALIBRATED else NEXT_STEPS
     return tuple(step for words, step in steps if any(word in text for word in words))
 
 

@@ -17,7 +17,7 @@ from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.parts import Location, open_parts
 from attrcloak.progress import Progress
 from attrcloak.streaming.passes import free_columns, measure, ready
-from attrcloak.streaming.sample_audit import audit_sample
+from attrcloak.streaming.sample_audit import Sample, audit_sample
 from attrcloak.streaming.stages import Stages, by_part
 from attrcloak.streaming.statistics import Leak, leaks
 from attrcloak.streaming.workspace import Workspace
@@ -147,7 +147,7 @@ def audit_files(
             moments = found.moments if moments is None else moments.merge(found.moments)
         assert moments is not None  # a table has parts
         report = audit_sample(
-            taken, sampled, groups, attackers=attackers, protocol=protocol, seed=seed,
+            Sample.of(taken, sampled, groups), attackers=attackers, protocol=protocol, seed=seed,
             judged="everybody" if requests is None else "requests", progress=progress,
         )  # fmt: skip
     classes = {name: len(of_attribute) for name, of_attribute in groups.classes.items()}

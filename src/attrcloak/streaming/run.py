@@ -16,13 +16,13 @@ from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.parts import Location, Part, open_parts, refuse_containing, refuse_nesting
 from attrcloak.parts.item_table import ItemTable, read_items
 from attrcloak.progress import Progress
-from attrcloak.release import CHECK_ATTACKERS, Verdict
+from attrcloak.release import CHECK_ATTACKERS, Check, Verdict
 from attrcloak.streaming.descent import solve_by_descent
 from attrcloak.streaming.kept_maps import KeptMaps
 from attrcloak.streaming.left_alone import left_alone
 from attrcloak.streaming.maps import scaled, solve_maps
 from attrcloak.streaming.passes import ready
-from attrcloak.streaming.sample_audit import audit_sample, judge_sample
+from attrcloak.streaming.sample_audit import Sample, check_sample
 from attrcloak.streaming.stages import Stages
 from attrcloak.streaming.statistics import Leak, leaks
 from attrcloak.streaming.workspace import SCHEMA, Workspace, has_room, remove_folder, remove_leftover
@@ -74,17 +74,25 @@ class StreamedRelease:
         manifest: what ``OUTPUT.manifest.json`` says: settings, inputs and outputs with their digests, counts.
         eraser: the maps; a secret. None for methods that move users one by one.
         leaks: surrogates of everybody who asked, before, after and by chance.
-        audit: of a sample; None when the check was left out.
-        verdict: None when the check was left out.
+        check: attacks on a sample, and the verdict; None when it was left out.
         warnings: what was left as it was, a sentence each.
     """
 
     manifest: dict[str, Any]
     eraser: Eraser | None
     leaks: tuple[Leak, ...]
-    audit: AuditReport | None
-    verdict: Verdict | None
+    check: Check | None
     warnings: tuple[str, ...]
+
+    @property
+    def audit(self) -> AuditReport | None:
+        """Of the sample; where only some asked, of those who did."""
+        return None if self.check is None else self.check.audit
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the table may go out."""
+        return None if self.check is None else self.check.verdict
 
 
 def unlearn_files(
@@ -208,12 +216,12 @@ def unlearn_files(
         warnings = left_alone(parts, groups, people.shown)
         written, vectors = stages.move(groups, sampled, outcome.change_of)
         found = leaks(measured.moments, moments, outcome.after, seed)
-        report = verdict = None
+        checked = None
         if check:
-            report = audit_sample(
-                vectors, sampled, groups, attackers=attackers, protocol=protocol, seed=seed, progress=progress
-            )
-            verdict = judge_sample(report, found, method.name)
+            checked = check_sample(
+                Sample.of(vectors, sampled, groups), found, method.name, attackers=attackers, protocol=protocol,
+                seed=seed, progress=progress,
+            )  # fmt: skip
         filled = next(part for part in parts if part.rows)
         manifest = {
             "schema": SCHEMA,
@@ -239,7 +247,7 @@ def unlearn_files(
         remove_folder(space.folder)
         if staging.exists:
             staging.remove()
-    return StreamedRelease(manifest, outcome.eraser, found, report, verdict, warnings)
+    return StreamedRelease(manifest, outcome.eraser, found, checked, warnings)
 
 
 def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMethod | Calibrated | AttrCloakDD:

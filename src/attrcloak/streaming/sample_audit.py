@@ -1,7 +1,7 @@
-"""The check before release on a sample of users: attackers cost more than both passes, and 20,000 users tell enough."""
+"""Attacks on a sample of users: attackers cost more than both passes, and 20,000 users tell enough."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,68 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.parts import Groups
 from attrcloak.progress import Progress
-from attrcloak.release import MARGIN, Verdict, judge
+from attrcloak.release import MARGIN, Check, Verdict, check_release
 from attrcloak.streaming.statistics import Leak
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some users of a table in files, as attackers get them.
+
+    Attributes:
+        table: their vectors.
+        people: their classes, and what they asked for.
+        users: of the whole table.
+        asked: users of the whole table who asked for something.
+    """
+
+    table: EmbeddingTable
+    people: UserAttributes
+    users: int
+    asked: int
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.floating], rows: NDArray[np.int64], groups: Groups) -> "Sample":
+        """From vectors and rows in the table.
+
+        Args:
+            vectors: (s, d_free) vectors of the sampled users.
+            rows: (s,) their rows in the table.
+            groups: of the whole table.
+        """
+        ids = Ids.range(len(vectors))
+        of_rows = groups.of_rows(rows)
+        columns = {
+            name: Attribute(name, classes, groups.codes[of_rows, j], groups.marks[of_rows, j])
+            for j, (name, classes) in enumerate(groups.classes.items())
+        }
+        return cls(EmbeddingTable(ids, vectors), UserAttributes(ids, columns), groups.users, groups.moving)
+
+    def protocol(self, protocol: Protocol) -> Protocol:
+        """Without the moment equations unless the sample is everybody: they hold for the table whose moments were set.
+
+        ``judged`` looks at these moments instead.
+        """
+        return protocol if len(self.table) == self.users else replace(protocol, equations_known=())
+
+    def noted(self, report: AuditReport) -> AuditReport:
+        """The report, saying who was attacked."""
+        if len(self.table) == self.users:
+            return report
+        asking, known = (
+            int(np.any([getattr(self.people[name], what) for name in self.people.names], axis=0).sum())
+            for what in ("marks", "known")
+        )
+        who = "every class among them" if asking == known else f"{asking} of {self.asked} who asked among them"
+        note = (
+            f"audited on {len(self.table)} of {self.users} users, drawn by a hash of their ids, {who}; the "
+            "moment-equation attacker needs the whole table and was left out"
+        )
+        return replace(report, notes=(*report.notes, note))
+
+
 def audit_sample(
-    vectors: NDArray[np.floating],
-    rows: NDArray[np.int64],
-    groups: Groups,
+    sample: Sample,
     *,
     attackers: Sequence[str],
     protocol: Protocol,
@@ -30,53 +84,54 @@ def audit_sample(
 ) -> AuditReport:
     """Attack a sample of a table.
 
-    The moment-equation attacker is left out unless the sample is everybody: it holds for whole tables, whose moments
-    were set. ``judge_sample`` looks at these moments instead.
-
     Args:
-        vectors: (s, d_free) vectors of the sampled users.
-        rows: (s,) their rows in the table.
-        groups: of the whole table.
+        sample: of the table.
         attackers: their names.
         protocol: how they are measured; its intervals are those of the sample's size.
         seed: of splits and attackers.
         judged: "requests" attacks only those who asked, by who knows everybody, and asks who did.
         progress: called with (stage, done, total).
     """
-    ids = Ids.range(len(vectors))
-    of_rows = groups.of_rows(rows)
-    whole = len(rows) == groups.users
-    columns = {
-        name: Attribute(name, classes, groups.codes[of_rows, j], groups.marks[of_rows, j])
-        for j, (name, classes) in enumerate(groups.classes.items())
-    }
     report = audit(
-        EmbeddingTable(ids, vectors),
-        UserAttributes(ids, columns),
-        attackers=attackers,
-        protocol=protocol if whole else replace(protocol, equations_known=()),
-        judged=judged,
-        seed=seed,
+        sample.table, sample.people, attackers=attackers, protocol=sample.protocol(protocol), judged=judged, seed=seed,
         progress=progress,
-    )
-    if whole:
-        return report
-    note = (
-        f"audited on {len(vectors)} of {groups.users} users, drawn by a hash of their ids, every class among them; the "
-        "moment-equation attacker needs the whole table and was left out"
-    )
-    return replace(report, notes=(*report.notes, note))
+    )  # fmt: skip
+    return sample.noted(report)
 
 
-def judge_sample(report: AuditReport, leaks: Sequence[Leak], method: str) -> Verdict:
-    """The verdict of the attackers, and of the moments of everybody where these were made too equal.
+def check_sample(
+    sample: Sample,
+    leaks: Sequence[Leak],
+    method: str,
+    *,
+    attackers: Sequence[str],
+    protocol: Protocol,
+    seed: int,
+    progress: Progress | None = None,
+) -> Check:
+    """The check before release: attackers on the sample, and moments of everybody where these were made too equal.
 
     Args:
-        report: of the sample.
+        sample: of the new table.
         leaks: of everybody who asked.
-        method: name of the method.
+        method: name of the method that made the table.
+        attackers: their names.
+        protocol: how they are measured; its intervals are those of the sample's size.
+        seed: of splits and attackers.
+        progress: called with (stage, done, total).
     """
-    verdict = judge(report, [leak.attribute for leak in leaks], method=method)
+    found = check_release(
+        sample.table, sample.people, sample.people.names, method=method, attackers=attackers,
+        protocol=sample.protocol(protocol), seed=seed, affine=True, progress=progress,
+    )  # fmt: skip
+    audits = [None if report is None else sample.noted(report) for report in (found.audit, found.audit_by_others)]
+    notes = () if audits[0] is None else audits[0].notes[-1:]
+    verdict = found.verdict
+    verdict = replace(verdict, warnings=tuple(dict.fromkeys((*verdict.warnings, *notes))))
+    return Check(_with_moments(verdict, leaks), *audits)
+
+
+def _with_moments(verdict: Verdict, leaks: Sequence[Leak]) -> Verdict:
     reasons, warnings = list(verdict.reasons), list(verdict.warnings)
     for leak in leaks:
         if leak.too_equal:
