@@ -8,8 +8,7 @@ from attrcloak.attackers import KNNAttacker
 from attrcloak.errors import InvalidSettings
 from attrcloak.unlearning import CalibratedFlow, class_flow, run
 from attrcloak.unlearning.class_energies import ClassEnergies
-from attrcloak.unlearning.class_flow import WIDEST, ClassFlow
-from attrcloak.unlearning.kernel_rows import BANDS, KernelSums
+from attrcloak.unlearning.class_flow import _WIDTH, ClassFlow
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -59,19 +58,33 @@ def test_classes_that_are_chance_already_hardly_move():
     assert moved(x, codes) < 0.2 * moved(leaky, true)
 
 
-def test_energy_is_the_unbiased_mmd_of_a_class_and_everybody():
-    x, codes, drawn = rings(users=60)
-    z = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
+def split_kernel(z):
+    """(n, n) low orders and high of the kernel, written out."""
+    q = z.shape[1]
+    product = z @ z.T / (q * _WIDTH)
+    middle = np.exp(-(z**2).sum(axis=1) / (2 * q * _WIDTH))
+    low = np.outer(middle, middle) * (1 + product + product**2 / 2 + product**3 / 6)
+    return low, np.exp(-((z[:, None] - z[None]) ** 2).sum(axis=2) / (2 * q * _WIDTH)) - low
+
+
+def spied_energies(x, codes, drawn):
     found = {}
 
-    class Spy(ClassFlow):
-        def _set_speeds(self, seen):
-            found["energies"] = seen.unbiased()
+    class Spy(ClassEnergies):
+        def in_deviations(self):
+            found["energies"], found["deviations"] = self.unbiased(), super().in_deviations()
+            return found["deviations"]
 
-    Spy(codes, drawn).steps(x)
-    distance = ((z[:, None] - z[None]) ** 2).sum(axis=2)
-    for band in range(BANDS):
-        kernel = np.exp(-distance / (2 * z.shape[1] * WIDEST / 2**band))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_flow, "ClassEnergies", Spy)
+        ClassFlow(codes, drawn).steps(x)
+    return found
+
+
+def test_energy_is_the_unbiased_mmd_of_a_class_and_everybody_in_low_orders_and_in_high():
+    x, codes, drawn = rings(users=60)
+    energies = spied_energies(x, codes, drawn)["energies"]
+    for part, kernel in enumerate(split_kernel((x - x.mean(axis=0)) / x.std(axis=0))):
         np.fill_diagonal(kernel, 0)
         everybody = kernel.sum() / (60 * 59)
         for k in range(2):
@@ -80,23 +93,57 @@ def test_energy_is_the_unbiased_mmd_of_a_class_and_everybody():
             within = kernel[np.ix_(inside, inside)].sum() / (n * (n - 1))
             across = kernel[inside].sum() / (n * 59)
             energy = n * (within - 2 * across + everybody)
-            np.testing.assert_allclose(found["energies"][k, band], energy, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(energies[k, part], energy, rtol=1e-3, atol=1e-4)
 
 
-def test_kernels_that_are_left_out_move_nobody():
-    x, codes, drawn = rings()
-    some, none = ClassFlow(codes, drawn, left_out=2), ClassFlow(codes, drawn, left_out=BANDS)
-    for _ in range(2):
-        assert some.steps(x).any()
-        assert not none.steps(x).any()
-    assert not some._speeds[:, :2].any()
-    assert some._speeds[:, 2:].any()
+def test_energies_of_drawn_classes_are_0_and_deviate_by_one():
+    x, codes, drawn = rings(users=300)
+    found = [spied_energies(x, np.random.default_rng(n).permutation(codes), drawn)["deviations"][0] for n in range(200)]
+    np.testing.assert_allclose(np.mean(found, axis=0), 0, atol=0.25)
+    np.testing.assert_allclose(np.std(found, axis=0), 1, atol=0.25)
+
+
+def test_steps_go_down_the_slope_of_the_witness():
+    """Against finite differences of the witness of both kernels at the speeds of the round."""
+    x, codes, drawn = rings(users=40, dim=3)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    flow = ClassFlow(codes, drawn)
+    flow.steps(x)
+    speeds = np.array([[1.0, 0.5], [0.25, 1.0]])
+    drift = flow._round(z.astype(np.float32), speeds)
+
+    def climb(user, at):
+        moved = np.vstack([z, at])
+        kernels = [kernel[-1, :-1] for kernel in split_kernel(moved)]
+        mine = codes[user, 0]
+        total = 0.0
+        for part, kernel in enumerate(kernels):
+            pull = flow._pull[mine].astype(np.float64).copy()
+            pull[user] = 0  # no pair with itself
+            total += class_flow._RATES[part] * speeds[mine, part] * pull @ kernel
+        return total
+
+    for user in range(5):
+        slope = np.array([(climb(user, z[user] + h) - climb(user, z[user] - h)) / 2e-4 for h in 1e-4 * np.eye(3)])
+        density = np.exp(-((z - z[user]) ** 2).sum(axis=1) / (2 * 3 * _WIDTH)).sum() - 1
+        np.testing.assert_allclose(drift[user], -slope * 3 * _WIDTH / density, rtol=1e-2, atol=1e-4)
+
+
+def test_what_is_above_chance_in_low_orders_does_not_make_up_for_less_in_high():
+    """Orders come to rest each by itself: a mean that leaks, among users whose neighbourhoods are chance."""
+    rng = np.random.default_rng(4)
+    x, codes = rng.normal(size=(800, 8)), rng.integers(0, 2, (800, 1)).astype(np.int32)
+    x[codes[:, 0] == 0, 0] += 0.5
+    drawn = rng.permutation(codes)
+    before, after = (spied_energies(at, codes, drawn)["deviations"] for at in (x, flown(x, codes, drawn, 30)))
+    assert before[0, 0] > 5
+    assert np.abs(after).max() < 1
 
 
 def test_portions_of_rows_change_nothing(monkeypatch):
     x, codes, drawn = rings(users=100)
     whole = ClassFlow(codes, drawn).steps(x)
-    monkeypatch.setattr(class_flow, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(class_flow, "ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(ClassFlow(codes, drawn).steps(x), whole, atol=1e-4)
 
 
@@ -111,6 +158,12 @@ def test_tables_with_nothing_to_compare_stay_finite(x):
     assert not steps[:, (x == x[:1]).all(axis=0)].any()
 
 
+def test_users_far_out_stay_finite_and_do_not_pull_the_others():
+    x, codes, drawn = rings()
+    alone = flown(np.vstack([x, np.full((1, 8), 1e4)]), np.vstack([codes, [[0]]]), np.vstack([drawn, [[0]]]), 2)
+    assert np.isfinite(alone).all()
+
+
 def test_users_without_a_class_are_not_pulled():
     x, codes, drawn = rings(users=80)
     codes, drawn = np.hstack([codes, codes]), np.hstack([drawn, drawn])
@@ -121,11 +174,12 @@ def test_users_without_a_class_are_not_pulled():
 
 
 def test_a_class_of_one_user_has_no_energy():
-    energies = ClassEnergies(np.array([1, 3]), 4)
-    sums = KernelSums(np.ones((4, 1, BANDS), dtype=np.float32), np.ones((4, BANDS + 1), dtype=np.float32))
-    energies.add(np.array([[0], [1], [1], [1]], dtype=np.int32), sums)
+    members = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], dtype=np.float32)
+    energies = ClassEnergies(members, 1)
+    energies.add(slice(0, 4), [np.diag(np.arange(1, 5)).astype(np.float32) + 0.5])
     assert not energies.unbiased()[0].any()
     assert energies.unbiased()[1].all()
+    assert np.isfinite(energies.in_deviations()).all()
 
 
 def test_without_classes_nobody_moves():
@@ -149,11 +203,11 @@ def test_the_method_flows_where_all_asked_and_not_where_others_show_their_class(
     ids = np.arange(len(x))
     table = EmbeddingTable(Ids(ids), x)
     people = UserAttributes.from_values(ids, gender=["FM"[c] for c in codes[:, 0]])
-    short, long = (run(CalibratedFlow(rounds=n), table, people, key=KEY).table.vectors for n in (1, 20))
+    short, long = (run(CalibratedFlow(rounds=n), table, people, key=KEY).table.vectors for n in (1, 40))
     assert np.abs(short - long).max() > 0.01
     assert abs(knn_accuracy(long, codes) - 0.5) < 0.1 < knn_accuracy(x, codes) - 0.5
     some = people.mark({"gender": ids[:300]})
-    one, other = (run(CalibratedFlow(rounds=n), table, some, key=KEY).table.vectors for n in (1, 20))
+    one, other = (run(CalibratedFlow(rounds=n), table, some, key=KEY).table.vectors for n in (1, 40))
     np.testing.assert_array_equal(one, other)
 
 

@@ -59,6 +59,22 @@ def test_what_one_direction_shows_is_no_larger_than_the_largest_of_chance():
     assert (flow._goal**2).mean() == pytest.approx(1, abs=0.05)
 
 
+def test_wide_directions_which_show_more_come_to_chance_as_distances_weigh_them():
+    """What a class shows lies in the widest directions; weighed by how wide they are its size is chance's too."""
+    x, codes = leaning(users=4000, dim=40, size=0.0)
+    x[codes[:, 0] == 0, :4] *= 1.25
+    width = np.linalg.norm(ProductFlow(x, codes)._whitening.back, axis=1)
+
+    def weighed(labels, goal):
+        flow = ProductFlow(x, labels)
+        shown = flow._goal if goal else flow._deviations(flow._drawn_in(x))
+        return ((flow._matrices(shown * flow._chance)[0] * np.outer(width, width)) ** 2).sum()
+
+    chance = np.mean([weighed(np.random.default_rng(n).permutation(codes), False) for n in range(10)])
+    assert weighed(codes, False) > 3 * chance
+    assert weighed(codes, True) < 1.5 * chance
+
+
 def test_the_goals_are_reached_and_then_nobody_moves():
     x, codes = leaning()
     flow = ProductFlow(x, codes)
@@ -94,7 +110,7 @@ def test_fewer_users_than_products_have_components_too():
     x, codes = leaning(users=90, dim=14)
     flow = ProductFlow(x, codes)
     y = flow._drawn_in(x)
-    products = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]]) @ flow._components
+    products = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]] * flow._weights) @ flow._components
     assert flow._components.shape == (105, 89)
     np.testing.assert_allclose(flow._components.T @ flow._components, np.eye(89), atol=1e-4)
     assert np.abs(np.corrcoef(products.T) - np.eye(89)).max() < 0.01
@@ -110,7 +126,7 @@ def test_components_are_uncorrelated_and_deviate_by_one_by_chance():
     x, codes = leaning(heavy=True)
     flow = ProductFlow(x, codes)
     y = flow._drawn_in(x)
-    products = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]]) @ flow._components
+    products = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]] * flow._weights) @ flow._components
     assert np.abs(np.corrcoef(products.T) - np.eye(products.shape[1])).max() < 0.01
     sizes = []
     for n in range(40):

@@ -11,25 +11,22 @@ from attrcloak.moments.cell_moments import Matrix, cell_moments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated, MetricOf, in_one_scale
 from attrcloak.unlearning.chance_goals import mean_goals
-from attrcloak.unlearning.class_flow import ClassFlow
+from attrcloak.unlearning.class_flow import ROWS_AT_ONCE, ClassFlow
 from attrcloak.unlearning.lengths import at_length, one_length
 from attrcloak.unlearning.list_metric import ListMetric, shifted
 from attrcloak.unlearning.method import Moved, Rows
-from attrcloak.unlearning.mode_flow import MODES, MOST_LANDMARKS, ModeFlow
 from attrcloak.unlearning.null_draw import null_labels, secret_generator
 from attrcloak.unlearning.product_flow import MOST_DIRECTIONS, ProductFlow
 from attrcloak.unlearning.spread import exchanged
 
-_MULTIPLICATIONS_A_PAIR = 50
-"""In a round, of two users' kernels, beside those of their vectors."""
+_MULTIPLICATIONS_A_PAIR = 100
+"""In a round, of two users' kernels, beside those of their vectors and classes."""
 _PRODUCTS_TO_DECOMPOSE = 10
 """Of a matrix with itself, to find its eigenvectors."""
-_PRODUCTS_WITH_MODES = 8
-"""Of the kernel matrix with as many columns, to find the modes."""
 _MATRICES_AT_ONCE = 3
-"""Of kernels, or of covariances of products."""
-_LEFT_TO_MODES = 2
-"""Kernels, the widest, whose place the modes take in ``ClassFlow``."""
+"""Of covariances of products."""
+_KERNELS_AT_ONCE = 8
+"""And parts of kernels, of some users with everybody."""
 _PRODUCTS_FIRST = 10
 """Rounds of means and products alone, before neighbours look."""
 _MATCHES_OF_ONE_LENGTH = 6
@@ -42,10 +39,10 @@ class CalibratedFlow(Calibrated):
 
     A map of a class to drawn moments moves all its users, those too whom nothing gives away, and replaces noise that
     nobody could read. Here classes keep in what they deviate and in which order, and only the sizes and correlations of
-    the deviations become those of chance (``like_chance``), where they are not: in class means, in products of two
-    coordinates (``ProductFlow``), and in the leading modes of a wide kernel (``ModeFlow``). What is left in
-    neighbourhoods drifts away under narrow kernels (``ClassFlow``): a user moves where users of the class are denser
-    than chance, and a class rests where it is as like itself as chance is.
+    the deviations become those of chance (``like_chance``), where they are not: in class means, and in products of two
+    coordinates (``ProductFlow``). What is left drifts away under a kernel, in low orders and in high ones apart
+    (``ClassFlow``): a user moves from where users of the class are denser than in a secret draw of it, and a class
+    rests where it is as like itself as chance is.
 
     Attackers who know beforehand in which directions classes differ, from an old copy of the table say, can read
     along these.
@@ -59,10 +56,10 @@ class CalibratedFlow(Calibrated):
     Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class.
     Attackers see that; leave such users out, or train vectors that differ.
 
-    A round costs n^2 d operations and more, 2 s for 6,040 users in 64 dimensions on one thread where it is compiled,
-    after some 20 s to find modes, of at most 8,192 users, and principal components of products, of at most 90
-    directions. Lists that bend need n d^2 float32 numbers of memory. One key gives one result on one machine; other
-    processors round otherwise, and ranks that change places change it by a little.
+    A round costs n^2 d operations and more, a second for 6,040 users in 64 dimensions on one thread, after some 10 s to
+    find principal components of products, of at most 90 directions. Lists that bend need n d^2 float32 numbers of
+    memory. One key gives one result on one machine; other processors round otherwise, and ranks that change places
+    change it by a little.
 
     Where some users did not ask for an attribute and show their class, attackers learn from them what is not chance
     here: there it does what ``Calibrated`` does. The settings of that which are not ``exchange``, ``strength`` or
@@ -75,7 +72,7 @@ class CalibratedFlow(Calibrated):
 
     name: ClassVar[str] = "calibrated-flow"
 
-    rounds: int = 20
+    rounds: int = 40
     lists: int = 50
 
     def __post_init__(self) -> None:
@@ -87,17 +84,12 @@ class CalibratedFlow(Calibrated):
             )
 
     def cost(self, users: int, dimensions: int) -> tuple[int, int]:
-        """Multiplications of all rounds and bytes of the lists' metric, roughly, beside what every method needs."""
-        pairs = users * min(users, MOST_LANDMARKS)
-        of_modes = pairs * (_PRODUCTS_WITH_MODES * MODES + self.rounds * 6 * dimensions)
-        of_neighbours = self.rounds * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR)
+        """Multiplications of all rounds and bytes of what they hold, roughly, beside what every method needs."""
+        of_neighbours = (self.rounds + 1) * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR)
         products = min(dimensions, MOST_DIRECTIONS) * (min(dimensions, MOST_DIRECTIONS) + 1) // 2
         of_products = users * products**2 + _PRODUCTS_TO_DECOMPOSE * min(users, products) ** 3
-        matrices = max(min(users, MOST_LANDMARKS), products)
-        return (
-            of_modes + of_neighbours + of_products,
-            4 * users * dimensions**2 + _MATRICES_AT_ONCE * 8 * matrices**2,
-        )
+        lists, kernels = 4 * users * dimensions**2, _KERNELS_AT_ONCE * 4 * ROWS_AT_ONCE * users
+        return of_neighbours + of_products, lists + kernels + _MATRICES_AT_ONCE * 8 * products**2
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
         """Bring class means and products to chance, and flow."""
@@ -136,16 +128,15 @@ class CalibratedFlow(Calibrated):
         for done in range(_PRODUCTS_FIRST):
             now = matched(at_length(now + bent(products.steps(now)), length))
             told(done + 1)
-        # All is seen, the exchanged directions too, as attackers see it; only the others move.
-        modes = ModeFlow(now @ wide.T + beside, codes, secret_generator(rows.key, b"modes"))
-        neighbours = ClassFlow(codes, drawn, left_out=_LEFT_TO_MODES)
+        neighbours = ClassFlow(codes, drawn)
         for done in range(self.rounds):
-            seen = now @ wide.T + beside
-            steps = (modes.steps(seen) + neighbours.steps(seen)) @ wide + products.steps(now)
-            now = at_length(now + bent(steps), length)
+            # All is seen, the exchanged directions too, as attackers see it; only the others move.
+            steps = neighbours.steps(now @ wide.T + beside) @ wide + products.steps(now)
+            # Class means are kept where they are to be, or a class would make up by them for what it shows elsewhere.
+            now = matched(at_length(now + bent(steps), length))
             told(_PRODUCTS_FIRST + done + 1)
         moved = rows.vectors.copy()
-        moved[asked] = matched(now) @ wide.T + beside
+        moved[asked] = now @ wide.T + beside
         if length:  # a vector without a direction gets none
             moved[asked] = np.where(old.any(axis=1, keepdims=True), moved[asked], old)
         if self.strength < 1:

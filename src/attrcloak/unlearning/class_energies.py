@@ -1,10 +1,13 @@
-"""How much more alike the users of a class are than chance has it, under kernels of all widths."""
+"""How much more alike the users of a class are than chance has it, under several kernels."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.unlearning.kernel_rows import BANDS, KernelSums
+
+Floats = NDArray[np.float32]
 
 
 class ClassEnergies:
@@ -15,51 +18,51 @@ class ClassEnergies:
     paired with itself. Of drawn classes it is 0 on average.
 
     Args:
-        users: (C,) of every class.
-        in_all: number of users.
+        members: (n, C) whether a user is of a class, as numbers.
+        kernels: number of kernels.
     """
 
-    def __init__(self, users: NDArray[np.int64], in_all: int) -> None:
-        self._users, self._in_all = users.astype(np.float64), in_all
-        self._within, self._across = (np.zeros((len(users), BANDS)) for _ in range(2))
-        self._everybody = np.zeros(BANDS + 1)
+    def __init__(self, members: Floats, kernels: int) -> None:
+        self._members = members
+        self._users = members.sum(axis=0, dtype=np.float64)
+        self._within, self._across = (np.zeros((members.shape[1], kernels)) for _ in range(2))
+        self._sum, self._squares, self._row_squares = (np.zeros(kernels) for _ in range(3))
 
-    def add(self, codes: NDArray[np.int32], sums: KernelSums) -> None:
-        """Some users.
+    def add(self, rows: slice, kernels: Sequence[Floats]) -> None:
+        """Some users' rows of every kernel.
 
         Args:
-            codes: (r, A) their classes, counted through all attributes; -1 where not marked.
-            sums: of their kernels.
+            rows: which users.
+            kernels: (r, n) each, 0 for the pair of a user with itself.
         """
-        for a, column in enumerate(codes.T):
-            marked = column >= 0
-            np.add.at(self._within, column[marked], sums.within[marked, a])
-            np.add.at(self._across, column[marked], sums.density[marked, :BANDS])
-        self._everybody += sums.density.sum(axis=0, dtype=np.float64)
-
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """(C,) classes with pairs of users to look at."""
-        return self._users >= 2
+        mine = self._members[rows]
+        for number, kernel in enumerate(kernels):
+            of_row = kernel.sum(axis=1, dtype=np.float64)
+            self._within[:, number] += (mine * (kernel @ self._members)).sum(axis=0, dtype=np.float64)
+            self._across[:, number] += mine.T @ of_row
+            self._sum[number] += of_row.sum()
+            self._squares[number] += np.einsum("ij,ij->i", kernel, kernel).sum(dtype=np.float64)
+            self._row_squares[number] += of_row @ of_row
 
     def unbiased(self) -> Matrix:
-        """(C, BANDS) energies; 0 where none is known."""
-        pairs = self._users[:, None] * (self._users[:, None] - 1)
-        within = self._within / np.maximum(pairs, 1.0)
-        across = self._across / np.maximum(self._users[:, None] * (self._in_all - 1), 1.0)
-        energies = self._users[:, None] * (within - 2 * across + self._similarity()[:BANDS])
-        return np.where(self.known[:, None], energies, 0.0)
+        """(C, kernels) energies; 0 where there are no two users to compare."""
+        users, others = self._users[:, None], max(len(self._members) - 1, 1)
+        within = self._within / np.maximum(users * (users - 1), 1.0)
+        across = self._across / np.maximum(users * others, 1.0)
+        return np.where(users >= 2, users * (within - 2 * across + self._mean()), 0.0)
 
     def in_deviations(self) -> Matrix:
-        """(C, BANDS) energies over the standard deviation of those of drawn classes, or a little more.
+        """(C, kernels) energies over the standard deviations of those of drawn classes.
 
-        Two things are left in that would make it smaller: the factor 1 - n_k/n, and differences of density.
+        Of n_k of n users it is 2^1/2 (1 - n_k / n) times the root mean square of the centred kernel.
         """
-        mean = self._similarity()
-        # The square of a kernel is the next one: its mean is the kernel's second moment.
-        variance = np.maximum(mean[1:] - mean[:BANDS] ** 2, 1e-30)
-        return np.asarray(self.unbiased() / np.sqrt(2 * variance))
+        n = len(self._members)
+        others = max(n - 1, 1)
+        centred = self._squares / max(n * others, 1) - 2 * self._row_squares / max(n, 1) / others**2 + self._mean() ** 2
+        most = np.maximum(1 - self._users / max(n, 1), 1 / max(n, 1))
+        return np.asarray(self.unbiased() / (np.sqrt(2 * np.maximum(centred, 1e-30)) * most[:, None]))
 
-    def _similarity(self) -> Matrix:
-        """(BANDS + 1,) mean kernels of all pairs."""
-        return self._everybody / max(self._in_all * (self._in_all - 1), 1)
+    def _mean(self) -> Matrix:
+        """(kernels,) mean of all pairs."""
+        n = len(self._members)
+        return np.asarray(self._sum / max(n * (n - 1), 1))

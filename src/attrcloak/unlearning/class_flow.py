@@ -6,42 +6,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.unlearning.class_energies import ClassEnergies
-from attrcloak.unlearning.kernel_rows import BANDS, References, choose_rows
+from attrcloak.unlearning.class_energies import ClassEnergies, Floats
 
-WIDEST = 2.5
-"""Bandwidth of the widest kernel, which is all but linear, in mean squared distances of two users. The narrowest is a
-sixteenth of it, for near neighbours."""
-_RATE = 1.5
-"""Share of a difference between a class and chance that one round takes away where all kernels see it and none is left
-out, times the root of the class's share of the users. Above 2 classes would overshoot from side to side."""
-_REST = np.array((0.0, 0.0, 0.0, 0.4, 0.8))
-"""Energy at which a class rests under each kernel, widest first, in standard deviations of a drawn class's. Narrow
-kernels weigh users in dense places more than a k-NN attacker does, who would end below chance if they rested at 0."""
-_FULL_SPEED = 0.2
-"""Standard deviations above its rest at which a class moves at full speed."""
+_WIDTH = 0.156
+"""Of the kernel, in mean squared distances of two users: in 64 dimensions a quarter of 6,000 users count."""
+_LOW_ORDERS = 3
+"""Orders that count as low: what a class shows in lengths, directions, and products of two and of three."""
+_RATES = np.array((0.6, 0.2))
+"""Share of a difference between a class and its draw that one round takes away in low and high orders, times the root
+of the class's share of the users. Above 2 classes would overshoot from side to side."""
+_FULL_SPEED = np.array((1.0, 4.0))
+"""Standard deviations of energy, in low and high orders, from which on a class moves at full speed. A round changes
+high orders by several of them."""
 _BACK = 0.1
 """Speed at most, over the full one, of a class that is less like itself than chance, back towards others of its own.
 Above, small classes swing to and fro, and take others along."""
 _LONGEST_STEP = 0.25
-"""Of a user, in root mean squared distances from the mean: for those who are alone under a narrow kernel."""
-_ROWS_AT_ONCE = 128
+"""Of a user, in root mean squared distances from the mean: for those who are alone under the kernel."""
+ROWS_AT_ONCE = 128
+"""Users whose kernels with everybody are in memory, in some eight float32 matrices."""
 
 
 @dataclass(eq=False)
 class ClassFlow:
-    """Rounds that make the classes of every attribute as like their drawn classes as two draws are like each other.
+    """Rounds that make the classes of every attribute as like themselves as chance has it, in low orders and in high.
 
     After Arbel, Korba, Salim and Gretton (2019): the squared maximum mean discrepancy (MMD) of a class and its drawn
-    class, under the kernel exp(-||z_i - z_j||^2 / h) of standardised vectors z, goes down fastest when user i of the
-    class moves along sum_j w_j k(z_i, z_j) (z_i - z_j), w_j = 1 for the others of the class and -1 for the users drawn
-    for it. As in mean shift, that is divided by the density at z_i, so that steps are lengths, whatever the bandwidth.
+    class, under a kernel of standardised vectors z, goes down fastest when the users of the class move along the slope
+    of its witness, the mean kernel with the class less that with the users drawn for it. As in mean shift, that is
+    divided by the density at the user, so that steps are lengths. With everybody in place of the drawn class, what is
+    left of a deviation would lie where it was, in few directions, and networks find those.
+
+    The Gaussian kernel is a sum over orders, with s = z^T z' / (q w) for width w and q dimensions:
+
+        exp(-|z - z'|^2 / (2 q w)) = a(z) a(z') (1 + s + s^2 / 2 + s^3 / 6 + ...),   a(z) = exp(-|z|^2 / (2 q w)).
+
+    Low orders compare classes in means, products of two and of three coordinates, of users near the middle most; high
+    orders in neighbourhoods. They are two kernels here, each with energies and speeds of its own: with one for both, a
+    class comes to rest when what is above chance in one makes up for what is below in the other, and attackers who look
+    at other neighbours than the kernel does, more of them or fewer, read the difference.
 
     Matching a class to its draw exactly would take the noise away that classes have by chance, and attackers would end
-    *below* chance. So every class stops, under each kernel, where its energy is that of chance: where the unbiased
-    estimate of the squared MMD between the class and everybody, without the pairs of a user with itself, is 0, or a
-    little more under narrow kernels. Where it is below, the class goes back. One round looks at the energies that the
-    round before has seen; the first goes at full speed.
+    *below* chance. So a class stops where its unbiased energy is 0, and where it is below it goes back. A round looks
+    at the energies that the round before has seen; the first looks before it moves anybody.
 
     All pairs of users are looked at. With some of them drawn anew for each round, the noise of the energies would drive
     classes apart that are at chance.
@@ -49,20 +56,20 @@ class ClassFlow:
     Attributes:
         codes: (n, A) classes, -1 where not marked.
         drawn: (n, A) classes under permuted labels, with as many users each.
-        left_out: so many of the widest kernels move nobody; ``ModeFlow`` does what they would.
     """
 
     codes: NDArray[np.int32]
     drawn: NDArray[np.int32]
-    left_out: int = 0
-    _own: NDArray[np.int32] = field(init=False)
-    _chance: NDArray[np.int32] = field(init=False)
-    _speeds: Matrix = field(init=False)
+    _members: Floats = field(init=False)
+    _pull: Floats = field(init=False)
+    _speeds: Matrix | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        (self._own, self._chance), attribute = through_all_attributes(self.codes, self.drawn)
-        self._speeds = np.ones((len(attribute), BANDS))
-        self._speeds[:, : self.left_out] = 0.0
+        self._members = _of_classes(self.codes)
+        users = self._members.sum(axis=0)[:, None]
+        apart = self._members.T - _of_classes(self.drawn).T
+        # (C, n) what everybody pulls at a user of the class with, at the root of the class's share.
+        self._pull = apart / np.maximum(users, 1) * np.sqrt(len(self.codes) * users)
 
     def steps(self, vectors: Matrix) -> Matrix:
         """(n, d) steps of one round.
@@ -71,56 +78,53 @@ class ClassFlow:
             vectors: (n, d) where everybody is; columns that do not vary are left alone.
         """
         steps = np.zeros_like(vectors)
-        if len(vectors) < 2 or not len(self._speeds):
+        if len(vectors) < 2 or not self._members.any():
             return steps
         scale = Scale.of(vectors)
         if scale.varies.any():
-            steps[:, scale.varies] = scale.back(self._drift(scale.standardised(vectors)))
+            z = scale.standardised(vectors)
+            if self._speeds is None:
+                self._round(z, np.zeros((self._members.shape[1], len(_RATES))))
+            assert self._speeds is not None  # a round sets them
+            steps[:, scale.varies] = scale.back(self._round(z, self._speeds))
         return steps
 
-    def _drift(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, q) steps of standardised users, and the speeds of the next round."""
+    def _round(self, z: Floats, speeds: Matrix) -> Floats:
+        """(n, q) steps of standardised users at these (C, 2) speeds, and the speeds of the next round."""
         n, q = z.shape
-        square = (z**2).sum(axis=1)
-        own = self._of_class(self._own)
-        references, rows_of, seen = self._references(own), choose_rows(n * n), ClassEnergies(own, n)
-        drift = np.empty_like(z)
-        for start in range(0, n, _ROWS_AT_ONCE):
-            rows = slice(start, min(start + _ROWS_AT_ONCE, n))
-            here = z[rows]
-            kernel = here @ z.T
-            kernel *= -2
-            kernel += square[rows, None]
-            kernel += square
-            np.maximum(kernel, 0, out=kernel)
-            kernel *= np.float32(-1 / (2 * q * WIDEST))
-            np.exp(kernel, out=kernel)
-            np.fill_diagonal(kernel[:, start:], 0)  # the pair of a user with itself does not count
-            sums = rows_of(kernel, self._own[rows], references)
-            seen.add(self._own[rows], sums)
-            drift[rows] = kernel.sum(axis=1, keepdims=True) * here - kernel @ z
-        self._set_speeds(seen)
-        return drift * np.float32(_RATE / BANDS)
+        half = (z**2).sum(axis=1) / np.float32(2 * q * _WIDTH)
+        seen, drift = ClassEnergies(self._members, len(_RATES)), np.empty_like(z)
+        for start in range(0, n, ROWS_AT_ONCE):
+            rows = slice(start, min(start + ROWS_AT_ONCE, n))
+            product = z[rows] @ z.T / np.float32(q * _WIDTH)
+            low, slope_of_low = _low_orders(product, half[rows], half)
+            kernel = np.exp(np.minimum(product - half[rows, None] - half, 0))
+            for each in (kernel, low, slope_of_low):
+                np.fill_diagonal(each[:, start:], 0)  # the pair of a user with itself does not count
+            seen.add(rows, (low, kernel - low))
+            if not speeds.any():
+                continue
+            density = np.maximum(kernel.sum(axis=1, keepdims=True), np.float32(1e-30))
+            in_low, in_high = (
+                (self._members[rows] * (rate * speed).astype(np.float32)) @ self._pull
+                for rate, speed in zip(_RATES, speeds.T, strict=True)
+            )
+            toward = in_low * slope_of_low + in_high * (kernel - slope_of_low)
+            away = (in_low * low + in_high * (kernel - low)).sum(axis=1, keepdims=True)
+            drift[rows] = (away * z[rows] - toward @ z) / density
+        self._speeds = np.clip(seen.in_deviations() / _FULL_SPEED, -_BACK, 1.0)
+        return drift
 
-    def _references(self, own: NDArray[np.int64]) -> References:
-        """How strongly everybody pulls in this round; ``own`` users of each class."""
-        size = np.sqrt(len(self._own) * own)
-        return References(
-            np.ascontiguousarray(self._own.T),
-            np.ascontiguousarray(self._chance.T),
-            (size / np.maximum(own, 1)).astype(np.float32),
-            (size / np.maximum(self._of_class(self._chance), 1)).astype(np.float32),
-            self._speeds.astype(np.float32),
-        )
 
-    def _set_speeds(self, seen: ClassEnergies) -> None:
-        speeds = np.clip((seen.in_deviations() - _REST) / _FULL_SPEED, -_BACK, 1.0)
-        self._speeds = np.where(seen.known[:, None], speeds, 0.0)  # a single user has nobody to be like
-        self._speeds[:, : self.left_out] = 0.0
-
-    def _of_class(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
-        """(C,) users of every class."""
-        return np.bincount(codes[codes >= 0], minlength=len(self._speeds))
+def _low_orders(product: Floats, half: Floats, halves: Floats) -> tuple[Floats, Floats]:
+    """(r, n) low orders of the kernel, and of its slope along the other's vector, from the (r, n) products s."""
+    term = np.exp(-half)[:, None] * np.exp(-halves)
+    total, before = term.copy(), term
+    for order in range(1, _LOW_ORDERS + 1):
+        before = total.copy()
+        term = term * (product / np.float32(order))
+        total += term
+    return total, before
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,16 +159,24 @@ class Scale:
         return np.asarray(steps * np.minimum(1.0, longest / np.maximum(lengths, longest)) * self.spread)
 
 
-def through_all_attributes(*codes: NDArray[np.int32]) -> tuple[list[NDArray[np.int32]], NDArray[np.int64]]:
+def _of_classes(codes: NDArray[np.int32]) -> Floats:
+    """(n, C) whether a user is of each class, counted through all attributes."""
+    own, attribute = through_all_attributes(codes)
+    members = np.zeros((len(own), len(attribute)), dtype=np.float32)
+    user, column = np.nonzero(own >= 0)
+    members[user, own[user, column]] = 1
+    return members
+
+
+def through_all_attributes(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Count classes on from one attribute to the next.
 
     Args:
-        codes: (n, A) classes, -1 where not marked; of several such tables, with the same classes.
+        codes: (n, A) classes, -1 where not marked.
 
     Returns:
-        All of them, counted so, and (C,) the attribute of every class.
+        (n, A) the same, counted so, and (C,) the attribute of every class.
     """
-    classes = np.max([each.max(axis=0, initial=-1) for each in codes], axis=0) + 1
+    classes = codes.max(axis=0, initial=-1) + 1
     first = np.cumsum(classes) - classes
-    counted = [np.where(each >= 0, each + first, -1).astype(np.int32) for each in codes]
-    return counted, np.repeat(np.arange(len(classes)), classes)
+    return np.where(codes >= 0, codes + first, -1).astype(np.int32), np.repeat(np.arange(len(classes)), classes)

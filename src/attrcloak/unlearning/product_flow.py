@@ -42,7 +42,10 @@ class ProductFlow:
     tell the many, where a few made up for them. Products are correlated among themselves, most where users vary in
     length, so goals are set in their principal components, in which class means deviate by chance independently: with
     fixed sizes in the products themselves, attackers who weigh combinations by how little they vary, such as the moment
-    equations, would see classes that agree too closely. The goals are those of ``like_chance``.
+    equations, would see classes that agree too closely. The components are those of the products of coordinates as wide
+    as they are in the table, those that vary most first, and goals are set block by block in that order: attackers who
+    compare distances weigh wide directions more, where classes show more to begin with, and ranks are kept within a
+    block. The goals are those of ``like_chance``.
 
     A class whose means are off by the symmetric G moves by w' = w - G y / 2, which changes E[w w^T] by -G to first
     order where lengths are alike.
@@ -59,21 +62,25 @@ class ProductFlow:
     _attribute: NDArray[np.int64] = field(init=False)
     _users: NDArray[np.int64] = field(init=False)
     _pairs: tuple[NDArray[np.int64], NDArray[np.int64]] = field(init=False)
+    _weights: Matrix = field(init=False)
     _components: Matrix = field(init=False)
     _blocks: list[slice] = field(init=False)
     _chance: Matrix = field(init=False)
     _goal: Matrix = field(init=False)
 
     def __post_init__(self) -> None:
-        (self._own,), self._attribute = through_all_attributes(self.codes)
+        self._own, self._attribute = through_all_attributes(self.codes)
         self._users = np.bincount(self._own[self._own >= 0], minlength=len(self._attribute))
         self._whitening = Whitening.of(self.start).widest(MOST_DIRECTIONS)
         y = self._drawn_in(self.start)
         self._pairs = np.triu_indices(y.shape[1])
-        self._components, spread = self._find_components(y)
+        spread = np.linalg.norm(self._whitening.back, axis=1)
+        spread /= max(float(spread.max(initial=0.0)), 1e-300)
+        self._weights = np.outer(spread, spread)[self._pairs]
+        self._components, variance = self._find_components(y)
         marked = (self.codes >= 0).sum(axis=0)[self._attribute]
-        self._chance = np.sqrt(np.outer(rarity(self._users, marked), spread))
-        self._blocks = blocks_of(len(spread), _BLOCK, int(np.bincount(self._attribute).max(initial=0)))
+        self._chance = np.sqrt(np.outer(rarity(self._users, marked), variance))
+        self._blocks = blocks_of(len(variance), _BLOCK, int(np.bincount(self._attribute).max(initial=0)))
         self._goal = self._deviations(y)
         for attribute in np.unique(self._attribute):
             classes = np.flatnonzero((self._attribute == attribute) & (self._users > 0))
@@ -87,7 +94,7 @@ class ProductFlow:
             there = goal
             if turn:
                 products = of_chance_spectrum(self._matrices(goal * self._chance[classes]))
-                there = products[:, *self._pairs] @ self._components / self._chance[classes]
+                there = (products[:, *self._pairs] * self._weights) @ self._components / self._chance[classes]
             for block in leaking:
                 goal[:, block] = at_chance(there[:, block], self._users[classes])
         return goal
@@ -96,7 +103,7 @@ class ProductFlow:
         """(K, q, q) symmetric matrices of (K, M) means of components."""
         q = len(self._whitening.back)
         matrices = np.zeros((len(components), q, q))
-        matrices[:, *self._pairs] = components @ self._components.T
+        matrices[:, *self._pairs] = components @ self._components.T / self._weights
         return matrices + np.swapaxes(np.triu(matrices, 1), 1, 2)
 
     def steps(self, vectors: Matrix) -> Matrix:
@@ -129,7 +136,7 @@ class ProductFlow:
         mean = (y.T @ y / max(len(y), 1))[self._pairs]
 
         def products(rows: Matrix) -> NDArray[np.float32]:
-            return (rows[:, first] * rows[:, second] - mean).astype(np.float32)
+            return ((rows[:, first] * rows[:, second] - mean) * self._weights).astype(np.float32)
 
         if len(y) < len(first):  # fewer users than products: their own products tell as much
             everybody = products(y).astype(np.float64)
@@ -152,7 +159,7 @@ class ProductFlow:
             sums = np.array([(rows.T @ rows)[self._pairs] for rows in members])
             overall = sums.sum(axis=0) / max(int(self._users[classes].sum()), 1)
             means[classes] = sums / self._users[classes][:, None] - overall
-        return np.asarray(means @ self._components / self._chance)
+        return np.asarray((means * self._weights) @ self._components / self._chance)
 
 
 def _strongest(symmetric: Matrix) -> tuple[Matrix, Matrix]:
