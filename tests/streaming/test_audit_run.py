@@ -122,8 +122,12 @@ def test_next_steps_of_a_streamed_run_are_steps_that_stream(world):
 
 
 def test_requests_of_strangers_are_an_error(world):
-    (world.folder / "asks.csv").write_text("user_id,attribute\n1,gender\n")
-    with pytest.raises(InvalidInput, match="requests are of users who are not listed"):
+    (world.folder / "asks.csv").write_text(f"user_id,attribute\n{world.ids[0]},gender\n1,gender\n1,age\n2,age\n")
+    with pytest.raises(
+        InvalidInput,
+        match=r"asks.csv: requests are of users who are not listed in \S*people.csv \(1 for gender, 2 for age\): "
+        r"1 \(asks.csv row 1\), 2 \(asks.csv row 3\); drop these lines, or list the users$",
+    ):
         audited(world, requests=str(world.folder / "asks.csv"))
 
 

@@ -129,6 +129,27 @@ def test_only_those_who_ask_move_and_others_keep_their_bits(world):
         np.testing.assert_array_equal(got[int(world.ids[row])], world.vectors[row].astype(np.float32))
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_intersections_are_attributes_as_in_memory(world, asked):
+    people = read_people(world.folder / "people.csv")
+    requests = None
+    if asked:  # who asks for both asks for the intersection
+        asks = {"gender": world.ids[100:900], "age": world.ids[400:1200]}
+        lines = [f"{i},{name}" for name, ids in asks.items() for i in ids]
+        (world.folder / "asks.csv").write_text("\n".join(["user_id,attribute", *lines]) + "\n")
+        people, requests = people.mark(asks), "asks.csv"
+    released = stream(world, MeanRemoval(), requests=requests, columns=("age", "gender x age"))
+    assert released.manifest["columns"] == ["age", "gender x age"]
+    expected = in_memory(world, MeanRemoval(), people.cross("gender", "age").select(["age", "gender x age"]))
+    assert released.manifest["moved"] == expected.moved.sum()
+    same(world, "out", expected, tolerance=1e-6)
+
+
+def test_an_intersection_needs_columns_that_are_there(world):
+    with pytest.raises(InvalidInput, match=r"people.csv: there is no column 'town'"):
+        stream(world, MeanRemoval(), columns=("gender x town",))
+
+
 def test_one_length_is_a_pre_map(world):
     method = Calibrated(match="mean", slices=0, own_per_dimension=0)
     released = stream(world, method, length="unit")

@@ -83,6 +83,27 @@ class Attribute:
         return np.bincount(self.codes[self.known], minlength=len(self.classes))
 
 
+def crossed(parts: Sequence[Attribute]) -> Attribute:
+    """The intersection of attributes of the same users: known where all parts are, asked for by who asks for all.
+
+    Raises:
+        InvalidInput: fewer than two different attributes.
+    """
+    names = [part.name for part in parts]
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise InvalidInput(f"an intersection needs two or more different attributes, got {', '.join(names)}")
+    known = np.all([part.known for part in parts], axis=0)
+    combinations, codes = np.unique(
+        np.stack([part.codes for part in parts], axis=1)[known], axis=0, return_inverse=True
+    )
+    classes = tuple(
+        CROSS.join(part.classes[code] for part, code in zip(parts, row, strict=True)) for row in combinations.tolist()
+    )
+    of_user = np.full(len(known), UNKNOWN, dtype=np.int32)
+    of_user[known] = codes.reshape(-1)
+    return Attribute(CROSS.join(names), classes, of_user, np.all([part.marks for part in parts], axis=0))
+
+
 @dataclass(frozen=True, eq=False)
 class UserAttributes:
     """Attributes of people, joined to tables by id and never by position.
@@ -224,22 +245,9 @@ class UserAttributes:
         Raises:
             InvalidInput: fewer than two different attributes, or one that is not known here.
         """
-        if len(set(names)) < 2 or len(set(names)) < len(names):
-            raise InvalidInput(f"an intersection needs two or more different attributes, got {', '.join(names)}")
-        parts = list(self.select(names).columns.values())
-        known = np.all([part.known for part in parts], axis=0)
-        combinations, codes = np.unique(
-            np.stack([part.codes for part in parts], axis=1)[known], axis=0, return_inverse=True
+        return UserAttributes(
+            self.ids, {**self.columns, CROSS.join(names): crossed(list(self.select(names).columns.values()))}
         )
-        classes = tuple(
-            CROSS.join(part.classes[code] for part, code in zip(parts, row, strict=True))
-            for row in combinations.tolist()
-        )
-        of_user = np.full(len(self), UNKNOWN, dtype=np.int32)
-        of_user[known] = codes.reshape(-1)
-        marked = np.all([part.marks for part in parts], axis=0)
-        crossed = Attribute(CROSS.join(names), classes, of_user, marked)
-        return UserAttributes(self.ids, {**self.columns, crossed.name: crossed})
 
     def cover(self, share: float, rng: np.random.Generator) -> "UserAttributes":
         """Mark a random share of the users who asked for nothing as if they had, so that to have moved is not to have

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
-from attrcloak.parts.id_join import Joined, Repeated, chunks_of, join
+from attrcloak.parts.id_join import Joined, Noted, chunks_of, join
 from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, keys_of, uniform
 from attrcloak.parts.location import Location
 from attrcloak.parts.part import Part, in_file
@@ -188,11 +188,11 @@ def join_people(
             is no attribute.
     """
     people = scan_people(source, folder, id_column, columns)
-    asks = None if requests is None else scan_requests(requests, folder, tuple(people.classes))
+    asks = None if requests is None else scan_requests(requests, folder, people.columns)
     keys, offsets = table_keys(parts, folder / "table.keys", progress)
     found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
-    joined = join(people.listed, keys, asks, len(people.classes), found, marks)
-    _refuse(joined, people, source, parts, table, keys.rows)
+    joined = join(people.listed, keys, asks, len(people.columns), found, marks)
+    _refuse(joined, people, source, parts, table, keys.rows, requests)
     groups = _finished(people, keys.rows, offsets, found, marks, folder / "rows")
     chosen = _sample(groups, keys)
     for file in (people.listed.keys, keys, *([asks.keys] if asks else [])):
@@ -219,7 +219,15 @@ def table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> 
     return keys, tuple(offsets)
 
 
-def _refuse(joined: Joined, people: People, source: Location, parts: Sequence[Part], table: str, rows: int) -> None:
+def _refuse(
+    joined: Joined,
+    people: People,
+    source: Location,
+    parts: Sequence[Part],
+    table: str,
+    rows: int,
+    requests: Location | None,
+) -> None:
     problems = []
     if joined.in_people.count:
         repeated = _repeated(joined.in_people, id_batches(source, people.id_column))
@@ -233,18 +241,33 @@ def _refuse(joined: Joined, people: People, source: Location, parts: Sequence[Pa
             f"{_first(_ids(parts))}; people: {_first(id_batches(source, people.id_column))}); is the id column the "
             "right one?"
         )
-    raise_if(
-        [
-            f"attribute {name!r}: {count} requests are of users who are not listed"
-            for name, count in zip(people.classes, joined.absent_asks.tolist(), strict=True)
+    if joined.absent.count:
+        assert requests is not None  # somebody asked
+        found = _found(joined.absent, id_batches(requests, "user_id"), 1)
+        named = ", ".join(f"{name} ({rows[0]})" for name, rows in found)
+        more = ", ..." if joined.absent.count > len(found) else ""
+        asked = ", ".join(
+            f"{count} for {name}"
+            for name, count in zip(people.columns, joined.absent_asks.tolist(), strict=True)
             if count
-        ]
-    )
+        )
+        raise InvalidInput(
+            f"{requests.shown}: requests are of users who are not listed in {source.shown} ({asked}): {named}{more}; "
+            "drop these lines, or list the users"
+        )
 
 
-def _repeated(repeated: Repeated, batches: Iterator[tuple[str, int, Any]]) -> str:
-    """How many ids, and of the first three of them two rows each; hashes of text do not tell, so ids are read again."""
-    wanted = repeated.pairs
+def _repeated(repeated: Noted, batches: Iterator[tuple[str, int, Any]]) -> str:
+    """How many ids, and of the first three of them two rows each."""
+    found = _found(repeated, batches, 2)
+    named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in found)
+    more = "; ..." if repeated.count > len(found) else ""
+    return f"{repeated.count} ids occur more than once ({named}{more}); keep one row per id"
+
+
+def _found(noted: Noted, batches: Iterator[tuple[str, int, Any]], times: int) -> list[tuple[str, list[str]]]:
+    """Three of these ids, and so many rows of each; hashes of text do not tell, so ids are read again."""
+    wanted = noted.pairs
     lows = np.array([low for low, _ in wanted], dtype=np.uint64)
     found: dict[tuple[int, int], tuple[str, list[str]]] = {}
     for file, first_row, batch in batches:
@@ -256,11 +279,9 @@ def _repeated(repeated: Repeated, batches: Iterator[tuple[str, int, Any]]) -> st
                 found.setdefault(pair, (str(batch[row]), []))[1].append(f"{file} row {first_row + row}")
         if len(found) == min(_MOST_NAMED, len(wanted)):
             lows = np.array([low for low, _ in found], dtype=np.uint64)
-            if all(len(rows) > 1 for _, rows in found.values()):
+            if all(len(rows) >= times for _, rows in found.values()):
                 break
-    named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in found.values())
-    more = "; ..." if repeated.count > len(found) else ""
-    return f"{repeated.count} ids occur more than once ({named}{more}); keep one row per id"
+    return list(found.values())
 
 
 def _ids(parts: Sequence[Part]) -> Iterator[tuple[str, int, Any]]:
@@ -285,7 +306,7 @@ def _finished(
 ) -> Groups:
     """Number the combinations of classes and marks that occur; the first group is that of users who are not listed."""
     attributes = people.codes.shape[1]
-    bits = np.uint64(1) << np.arange(attributes, dtype=np.uint64)
+    bits = np.array([sum(1 << column for column in parts) for parts in people.parts], dtype=np.uint64)
     numbered: dict[tuple[int, ...], int] = {(-1,) * attributes + (0,) * attributes: 0}
     counts = np.zeros(1, dtype=np.int64)
     asked = iter(()) if marks is None else chunks_of(marks, np.uint64, rows)
@@ -297,7 +318,7 @@ def _finished(
             bound = (len(people.codes) + 1) * len(masks)
             pairs, inverse = numbered_values((group.astype(np.int64) + 1) * len(masks) + mask_number, bound)
             of_group = np.concatenate([np.full((1, attributes), -1, dtype=np.int32), people.codes])[pairs // len(masks)]
-            asks = (masks[pairs % len(masks)][:, None] & bits) > 0 if marks is not None else of_group >= 0
+            asks = (masks[pairs % len(masks)][:, None] & bits) == bits if marks is not None else of_group >= 0
             combinations = np.concatenate([of_group, asks & (of_group >= 0)], axis=1).tolist()
             numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations]
             final = np.array(numbers, dtype=np.int32)[inverse]

@@ -18,8 +18,8 @@ _MOST_COUNTED = 1_000_000
 
 
 @dataclass
-class Repeated:
-    """Keys of the ids that occur more than once in one list; a million of them at most, which is enough to say so."""
+class Noted:
+    """Keys of ids that an error is about; a million of them at most, which is enough to say so."""
 
     pairs: set[tuple[int, int]] = field(default_factory=set)
 
@@ -43,12 +43,14 @@ class Joined:
         in_table: ids that the table has more than once.
         matched: rows of the table with a person.
         absent_asks: (A,) requests of users who are not listed, per attribute.
+        absent: ids of these users.
     """
 
-    in_people: Repeated
-    in_table: Repeated
+    in_people: Noted
+    in_table: Noted
     matched: int
     absent_asks: NDArray[np.int64]
+    absent: Noted
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ def _by_position(
     group_of = _Positions(groups.with_name("group-of-id"), width, np.dtype(np.int32))  # +1, 0 where there is nobody
     seen = _Positions(groups.with_name("seen-id"), width, np.dtype(np.uint8))
     mask_of = None if asks is None else _Positions(groups.with_name("asks-of-id"), width, np.dtype(np.uint64))
-    in_people, in_table = Repeated(), Repeated()
+    in_people, in_table, of_nobody = Noted(), Noted(), Noted()
     for start, keys in people.keys.chunks():
         at = keys.low.view(np.int64) - lowest
         _note_repeated(in_people, at, group_of.get(at) > 0, lowest)
@@ -103,7 +105,9 @@ def _by_position(
         for start, keys in asks.keys.chunks():
             at = keys.low.view(np.int64) - lowest
             asked = np.fromfile(asks.values, dtype=np.int32, count=len(keys), offset=4 * start)
-            absent += np.bincount(asked[group_of.get(at) == 0], minlength=attributes)
+            nobody = group_of.get(at) == 0
+            absent += np.bincount(asked[nobody], minlength=attributes)
+            of_nobody.add(Keys(keys.low[nobody]))
             for attribute in range(attributes):
                 those = at[asked == attribute]
                 mask_of.set(those, mask_of.get(those) | np.uint64(1 << attribute))
@@ -121,10 +125,10 @@ def _by_position(
     for positions in (group_of, seen, mask_of):
         if positions is not None:
             positions.remove()
-    return Joined(in_people, in_table, matched, absent)
+    return Joined(in_people, in_table, matched, absent, of_nobody)
 
 
-def _note_repeated(repeated: Repeated, at: NDArray[np.int64], before: NDArray[np.bool_], lowest: int) -> None:
+def _note_repeated(repeated: Noted, at: NDArray[np.int64], before: NDArray[np.bool_], lowest: int) -> None:
     """Note ids that were there before or are there twice now; only a list out of order needs sorting to tell."""
     again = at[before]
     if not (np.diff(at) > 0).all():
@@ -180,7 +184,7 @@ def _by_bucket(
     nothing = np.empty(0, dtype=DEALT)
     found_groups = np.memmap(groups, dtype=np.int32, mode="w+", shape=(max(table.rows, 1),))
     found_marks = None if marks is None else np.memmap(marks, dtype=np.uint64, mode="w+", shape=(max(table.rows, 1),))
-    in_people, in_table, matched = Repeated(), Repeated(), 0
+    in_people, in_table, of_nobody, matched = Noted(), Noted(), Noted(), 0
     absent = np.zeros(attributes, dtype=np.int64)
     for bucket in range(buckets):
         sources = [keys_and_values(files.take(bucket)) for files in dealt]
@@ -195,7 +199,9 @@ def _by_bucket(
         found_groups[row] = group_of[of_table]
         matched += int((group_of[of_table] >= 0).sum())
         if found_marks is not None:
-            absent += np.bincount(asked[group_of[of_asks] < 0], minlength=attributes)
+            nobody = group_of[of_asks] < 0
+            absent += np.bincount(asked[nobody], minlength=attributes)
+            of_nobody.add(Keys(ask_keys.low[nobody], ask_keys.highs[nobody]))
             mask = np.zeros(firsts, dtype=np.uint64)
             np.bitwise_or.at(mask, of_asks, np.uint64(1) << asked.astype(np.uint64))
             found_marks[row] = mask[of_table]
@@ -203,7 +209,7 @@ def _by_bucket(
     for files in dealt:
         files.remove()
     folder.rmdir()
-    return Joined(in_people, in_table, matched, absent)
+    return Joined(in_people, in_table, matched, absent, of_nobody)
 
 
 DEALT = np.dtype([("low", np.uint64), ("high", np.uint64), ("value", np.int64)])

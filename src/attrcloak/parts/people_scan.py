@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.data.attributes import Attribute
+from attrcloak.data.attributes import CROSS, Attribute, crossed
 from attrcloak.data.named_columns import id_name, missing_column, text_options
 from attrcloak.data.people_files import MOST_CLASSES, attribute_of
 from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
@@ -32,12 +32,16 @@ class People:
         classes: names of the attributes, in order, and of their classes.
         codes: (groups, A) class codes of each group, -1 where unknown.
         id_column: where the ids were.
+        columns: that were read; requests are for these.
+        parts: of each attribute, positions among the columns: who asks for an intersection asks for all of them.
     """
 
     listed: Listed
     classes: dict[str, tuple[str, ...]]
     codes: NDArray[np.int32]
     id_column: str
+    columns: tuple[str, ...]
+    parts: tuple[tuple[int, ...], ...]
 
 
 def scan_people(source: Location, folder: Path, id_column: str | None, columns: Sequence[str] | None) -> People:
@@ -47,7 +51,7 @@ def scan_people(source: Location, folder: Path, id_column: str | None, columns: 
         source: CSV, TSV or Parquet, a file or a folder of them, with the same columns in each.
         folder: for the files of keys and groups.
         id_column: name of the ids; None finds them.
-        columns: the attributes; None takes every other column.
+        columns: the attributes; None takes every other column. "gender x age" is the intersection of two columns.
 
     Raises:
         UnreadableFile: as ``read_people``.
@@ -56,7 +60,10 @@ def scan_people(source: Location, folder: Path, id_column: str | None, columns: 
     files = [place for _, place in source.files()]
     names = _columns(files[0])
     key = _named(source, lambda: id_name(names, id_column))
-    chosen = [name for name in names if name != key] if columns is None else list(columns)
+    wanted = (
+        [(name,) for name in names if name != key] if columns is None else [_parts(name, names) for name in columns]
+    )
+    chosen = list(dict.fromkeys(name for parts in wanted for name in parts))
     problems = [f"{source.shown}: {missing_column(name, names)}" for name in dict.fromkeys(chosen) if name not in names]
     if not chosen:
         problems.append(f"{source.shown}: there is no column besides {key!r}, so there are no attributes")
@@ -82,9 +89,23 @@ def scan_people(source: Location, folder: Path, id_column: str | None, columns: 
             problems += [f"{source.shown}: {problem}" for problem in error.problems]
     raise_if(problems)
     provisional = np.array(list(numbered), dtype=np.int64).reshape(len(numbered), len(chosen))
-    final = [np.append(attribute.codes, -1)[provisional[:, j]] for j, attribute in enumerate(attributes)]
-    classes = {attribute.name: attribute.classes for attribute in attributes}
-    return People(Listed(keys, path), classes, np.stack(final, axis=1).astype(np.int32), key)
+    # One "user" a group: the classes of intersections are those that occur.
+    of_groups = {
+        attribute.name: Attribute(attribute.name, attribute.classes, np.append(attribute.codes, -1)[provisional[:, j]])
+        for j, attribute in enumerate(attributes)
+    }
+    found = [
+        of_groups[parts[0]] if len(parts) == 1 else crossed([of_groups[name] for name in parts]) for parts in wanted
+    ]
+    classes = {attribute.name: attribute.classes for attribute in found}
+    group_codes = np.stack([attribute.codes for attribute in found], axis=1)
+    positions = tuple(tuple(chosen.index(name) for name in parts) for parts in wanted)
+    return People(Listed(keys, path), classes, group_codes, key, tuple(chosen), positions)
+
+
+def _parts(name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The columns whose intersection is meant; a column of that very name comes first."""
+    return (name,) if name in names else tuple(part.strip() for part in name.split(CROSS))
 
 
 def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> Listed:

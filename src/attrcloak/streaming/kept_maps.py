@@ -3,8 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from attrcloak.data.attributes import CROSS
-from attrcloak.errors import InvalidInput, NotSupported
+from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Part
@@ -48,19 +47,12 @@ class KeptMaps:
 
         Raises:
             InvalidInput: others were named, or the table has another width than the maps.
-            NotSupported: the maps are for an intersection of attributes, which files are not joined to.
         """
         attributes, width = self.eraser.key.attributes, len(free_columns(part))
         if width != self.eraser.dim:
             raise InvalidInput(f"the eraser is for {self.eraser.dim} dimensions, the table has {width}")
         if asked is not None and tuple(asked) != attributes:
             raise InvalidInput(f"the eraser is for {', '.join(attributes)}, and {', '.join(asked)} were named")
-        crossed = [name for name in attributes if CROSS in name]
-        if crossed:
-            raise NotSupported(
-                f"the eraser is for {crossed[0]!r}, and people are not crossed in files: give one file that fits in "
-                "memory, or people with a column for each attribute and a new run"
-            )
         return attributes
 
     def solve(self, moments: CellMoments) -> Solution:
