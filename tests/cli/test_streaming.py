@@ -193,6 +193,11 @@ def test_a_folder_goes_by_kept_maps_and_back(folder, run):
     assert "audit it before it is used" in done.err
     done = run("undo", "again", *people, "-o", "back", "--engine", "in-process")
     assert done.code == 0, done.err
+    assert "warning" not in done.err
+    Path("others.csv").write_text(Path("people.csv").read_text() + "99999,a,x\n")
+    done = run("undo", "again", "--attributes", "others.csv", *people[2:], "-o", "other", "--engine", "in-process")
+    assert done.code == 0, done.err
+    assert "warning: others.csv: not the people of the run in again.manifest.json" in done.err
 
     def rows(folder):
         lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path(folder).iterdir())]

@@ -132,7 +132,10 @@ def test_bad_requests_are_refused_with_names_and_counts(world):
     for content, word in (
         ("user,attribute\n4,gender\n", "no column user_id"),
         ("user_id,attribute\n4,height\n", "requests for height"),
-        ("user_id,attribute\n4,gender\n777,gender\n778,gender\n", r"2 for gender\): 777 \(asks.csv row 1\), 778 \(asks"),
+        (
+            "user_id,attribute\n4,gender\n777,gender\n778,gender\n",
+            r"2 for gender\): 777 \(asks.csv row 1\), 778 \(asks",
+        ),
     ):
         (world / "asks.csv").write_text(content)
         with pytest.raises(InvalidInput, match=word):

@@ -1,5 +1,6 @@
 """Audits of tables in files: a sample is attacked, and moments are of everybody."""
 
+import fcntl
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +130,20 @@ def test_requests_of_strangers_are_an_error(world):
         r"1 \(asks.csv row 1\), 2 \(asks.csv row 3\); drop these lines, or list the users$",
     ):
         audited(world, requests=str(world.folder / "asks.csv"))
+
+
+def test_what_killed_audits_left_is_removed_and_what_runs_and_others_left_is_not(world, tmp_path):
+    work = tmp_path / "work"
+    for name in ("attrcloak-audit-killed", "attrcloak-audit-running", "else"):
+        (work / name / "work").mkdir(parents=True)
+        (work / name / "work" / "lock").touch()
+    (work / "attrcloak-audit-of-somebody").mkdir()
+    with (work / "attrcloak-audit-running" / "work" / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        audited(world, work=str(work))
+    assert sorted(path.name for path in work.iterdir()) == [
+        "attrcloak-audit-of-somebody", "attrcloak-audit-running", "else"
+    ]  # fmt: skip
 
 
 def test_bad_vectors_are_named_and_nothing_is_left(world, tmp_path):

@@ -10,9 +10,10 @@ from attrcloak.data.ids import Ids
 from attrcloak.data.people_files import read_people
 from attrcloak.errors import InvalidInput, UnknownCell
 from attrcloak.moments.eraser import Eraser
+from attrcloak.parts import Location
 from attrcloak.release import apply_eraser
 from attrcloak.release.kept_maps import way_back
-from attrcloak.streaming import KeptMaps, unlearn_files
+from attrcloak.streaming import KeptMaps, other_than_at_the_run, unlearn_files
 from attrcloak.unlearning import LEACE, Barycentre, Calibrated, run
 
 
@@ -73,6 +74,34 @@ def test_there_and_back_by_two_processes(world):
     move(world, way_back(eraser), vectors="there", output="back", engine="pool")
     assert_same(world, "back", world.vectors.astype(np.float32))
     assert np.abs(np.stack(list(world.read("there").values())) - world.vectors).max() > 0.1
+
+
+def test_maps_of_an_intersection_move_files_too(world):
+    people = read_people(world.folder / "people.csv").cross("gender", "age").select(["gender x age"])
+    table = EmbeddingTable(Ids(world.ids), world.vectors.astype(np.float32))
+    eraser = run(Barycentre(), table, people).eraser
+    move(world, eraser)
+    assert_same(world, "out", apply_eraser(eraser, table, people).vectors)
+
+
+def test_people_other_than_those_of_the_run_are_told_from_its_manifest(world):
+    def told(people="people.csv", requests=None, moved=None):
+        asked = None if requests is None else Location.of(str(world.folder / requests))
+        return other_than_at_the_run(
+            Location.of(str(world.folder / "out")), Location.of(str(world.folder / people)), asked, moved
+        )
+
+    (world.folder / "out").mkdir()
+    assert told() == ()  # nothing is known of a table without a manifest
+    (world.folder / "out").rmdir()
+    unlearn_files(world.sources("out"), Barycentre(), engine="in-process", check=False)
+    assert told(moved=1500) == ()
+    (world.folder / "others.csv").write_text((world.folder / "people.csv").read_text().replace("F", "M", 1))
+    (others,) = told(people="others.csv")
+    assert "others.csv: not the people of the run in" in others
+    (asks,) = told(requests="others.csv")
+    assert "others.csv: not the requests" in asks
+    assert told(moved=3) == (f"{world.folder}/out.manifest.json: 1500 users were moved then, and 3 were moved back",)
 
 
 def test_only_those_who_ask_move(world):

@@ -150,6 +150,15 @@ def test_an_intersection_needs_columns_that_are_there(world):
         stream(world, MeanRemoval(), columns=("gender x town",))
 
 
+def test_an_attribute_in_which_all_are_alike_is_warned_of(world):
+    text = (world.folder / "people.csv").read_text().splitlines()
+    lines = [text[0] + ",town", *(f"{line},{'Bern' if n % 2 else ''}" for n, line in enumerate(text[1:]))]
+    (world.folder / "towns.csv").write_text("\n".join(lines) + "\n")
+    released = stream(world, MeanRemoval(), people="towns.csv", columns=("gender", "town"))
+    assert [text for text in released.warnings if "'town'" in text and "'Bern'" in text and "one class" in text]
+    assert not [text for text in released.warnings if "'gender'" in text]
+
+
 def test_one_length_is_a_pre_map(world):
     method = Calibrated(match="mean", slices=0, own_per_dimension=0)
     released = stream(world, method, length="unit")

@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Measure what user embeddings give away about people, and lower it after training. "
-    "Exit codes: 0 fine, 1 an error, 2 a wrong command line, 3 a gate not passed.",
+    "Exit codes: 0 fine, 1 an error, 2 a wrong command line, 3 a gate not passed, 130 and 143 interrupted or ended.",
 )
 
 
@@ -61,7 +61,10 @@ def main() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Leave through every ``finally``, so that half-written files are removed."""
-    print("interrupted; nothing is left half-written, and finished cells of an experiment are kept", file=sys.stderr)
+    print(
+        "interrupted; no output is half-written, and a streamed run or an experiment goes on with the same command",
+        file=sys.stderr,
+    )
     sys.exit(128 + number)
 
 

@@ -47,7 +47,8 @@ def audit(
     engine: Engine = None,
     workers: Workers = None,
     work: Annotated[
-        Path | None, typer.Option(help="Folder for what a streamed table needs; that of temporary files by default.")
+        Path | None,
+        typer.Option(help="Folder to put what a streamed table needs in; that of temporary files by default."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

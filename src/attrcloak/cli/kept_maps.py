@@ -53,7 +53,9 @@ def apply(
                 "(--attributes)"
             )
         maps = Eraser.load(eraser)
-        _stream(maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers)
+        _stream(
+            maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers, back=False
+        )
     else:
         streaming.refuse_options_of_streams(workers=workers, work=work)
         table_file, new_file, people_file = Path(vectors), Path(output), _path(attributes)
@@ -109,7 +111,7 @@ def undo(
         from attrcloak.release.kept_maps import way_back
 
         maps = way_back(Eraser.load(eraser))
-        _stream(maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers)
+        _stream(maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers, back=True)
     else:
         streaming.refuse_options_of_streams(workers=workers, work=work)
         table_file, new_file, people_file = Path(vectors), Path(output), _path(attributes)
@@ -141,10 +143,12 @@ def _stream(
     vector_column: str | None,
     engine: str | None,
     workers: int | None,
+    *,
+    back: bool,
 ) -> None:
     columns = ",".join(maps.key.attributes)
     where = streaming.sources(vectors, attributes, output, requests, work, id_column, vector_column, columns)
-    streaming.move_by_kept_maps(where, maps, engine, workers)
+    streaming.move_by_kept_maps(where, maps, engine, workers, back=back)
 
 
 def _path(text: str | None) -> Path | None:

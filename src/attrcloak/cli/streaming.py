@@ -191,16 +191,32 @@ def audit_streaming(
     return broken
 
 
-def move_by_kept_maps(sources: "Sources", eraser: "Eraser", engine: str | None, workers: int | None) -> None:
-    """Move a table in files by maps that are there already, and say how many moved."""
-    from attrcloak.reporting.terminal import progress_bar
-    from attrcloak.streaming import KeptMaps, unlearn_files
+def move_by_kept_maps(
+    sources: "Sources", eraser: "Eraser", engine: str | None, workers: int | None, *, back: bool
+) -> None:
+    """Move a table in files by maps that are there already, and say how many moved.
 
+    Args:
+        sources: the files.
+        eraser: the maps.
+        engine: who runs the passes.
+        workers: processes or cores.
+        back: whether these undo a run, of which a manifest may lie beside the table.
+    """
+    from attrcloak.parts import Location
+    from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.streaming import KeptMaps, other_than_at_the_run, unlearn_files
+
+    given = [Location.of(sources.vectors), Location.of(sources.people)]
+    asked = None if sources.requests is None else Location.of(sources.requests)
     with progress_bar() as progress:
         released = unlearn_files(
             sources, KeptMaps(eraser), engine=engine or "auto", workers=workers, check=False, progress=progress
         )
     _say(sources.output, released)
+    if back:
+        for text in other_than_at_the_run(given[0], given[1], asked, released.manifest["moved"]):
+            files.note(f"warning: {text}")
 
 
 def _say(output: str, released: "StreamedRelease", how: str = "") -> None:

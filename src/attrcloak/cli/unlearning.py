@@ -94,7 +94,9 @@ def unlearn(
             "--set learned_from=everybody (calibrated, calibrated-dd, calibrated-flow), or leave it out"
         )
     if output is None and not plan:
-        raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
+        streamed = streaming.streams(vectors, output, engine, interactions)
+        plan_instead = "" if streamed else ", or use --plan"
+        raise typer.BadParameter(f"name the new table with -o{plan_instead}", param_hint="--output")
     if streaming.streams(vectors, output, engine, interactions):
         streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
         if any(setting.partition("=")[0].strip() == "slices" for setting in settings or []):

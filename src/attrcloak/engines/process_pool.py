@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -132,7 +133,11 @@ def _call(where: tuple[str, int], item: Any) -> Any:
 
 
 def _end_with(parent: int) -> None:
-    """Let a worker end when the process that started it is gone, even if that was killed without a word."""
+    """Let a worker end when the process that started it is gone, even if that was killed without a word.
+
+    Ctrl-C reaches all processes of a terminal; the first of them says so and ends the others.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,7 +1,15 @@
 """Unlearning of tables larger than memory: two passes over files, by any engine, resumable."""
 
 from attrcloak.streaming.audit_run import FilesAudit, audit_files
-from attrcloak.streaming.kept_maps import KeptMaps
+from attrcloak.streaming.kept_maps import KeptMaps, other_than_at_the_run
 from attrcloak.streaming.run import Sources, StreamedRelease, unlearn_files
 
-__all__ = ["FilesAudit", "KeptMaps", "Sources", "StreamedRelease", "audit_files", "unlearn_files"]
+__all__ = [
+    "FilesAudit",
+    "KeptMaps",
+    "Sources",
+    "StreamedRelease",
+    "audit_files",
+    "other_than_at_the_run",
+    "unlearn_files",
+]

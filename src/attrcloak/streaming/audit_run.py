@@ -20,7 +20,9 @@ from attrcloak.streaming.passes import free_columns, measure, ready
 from attrcloak.streaming.sample_audit import Sample, audit_sample
 from attrcloak.streaming.stages import Stages, by_part
 from attrcloak.streaming.statistics import Leak, leaks
-from attrcloak.streaming.workspace import Workspace
+from attrcloak.streaming.workspace import Workspace, remove_abandoned
+
+_PREFIX = "attrcloak-audit-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +122,11 @@ def audit_files(
     inputs = {"vectors": table, "people": Location.of(people)}
     if requests is not None:
         inputs["requests"] = Location.of(requests)
-    if work is not None:
-        Path(work).mkdir(parents=True, exist_ok=True)
+    parent = Path(work or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(parent, _PREFIX)  # who is in which class is nothing to leave lying about
     with (
-        tempfile.TemporaryDirectory(prefix="attrcloak-audit-", dir=work) as folder,
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as folder,
         closing(engine_of(engine, len(parts), workers)) as runner,
         Workspace(Path(folder) / "work").opened({}) as space,
     ):

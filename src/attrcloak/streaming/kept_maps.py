@@ -1,12 +1,14 @@
 """Maps that are there already, in place of a method that solves for them: other users in files, and the way back."""
 
 import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser
-from attrcloak.parts import Part
+from attrcloak.parts import Location, Part
 from attrcloak.streaming.passes import free_columns
 from attrcloak.unlearning.method import Length, Solution
 
@@ -58,3 +60,34 @@ class KeptMaps:
     def solve(self, moments: CellMoments) -> Solution:
         """The maps for the cells of these users."""
         return Solution(self.eraser.under(moments.key, moments.count))
+
+
+def other_than_at_the_run(
+    table: Location, people: Location, requests: Location | None, moved: int | None = None
+) -> tuple[str, ...]:
+    """What the manifest beside an unlearned table says against undoing it so; nothing where there is no manifest.
+
+    Args:
+        table: that was unlearned.
+        people: as they are given now.
+        requests: likewise.
+        moved: users that were moved back, if they were already.
+    """
+    manifest = table.beside(f"{table.name}.manifest.json")
+    if not manifest.exists:
+        return ()
+    with manifest.reading(), manifest.open() as file:
+        run: dict[str, Any] = json.loads(file.read())
+    found = []
+    for what, place in (("people", people), ("requests", requests)):
+        then = sorted(entry["sha256"] for entry in run["inputs"].get(what, {}).values())
+        now = [] if place is None else sorted(file.digest() for _, file in place.files())
+        if then != now:
+            given = f"no {what}" if place is None else place.shown
+            found.append(
+                f"{given}: not the {what} of the run in {manifest.shown}; users whose class or request differs go back "
+                "by a map that is not theirs, or not at all"
+            )
+    if moved is not None and moved != run["moved"]:
+        found.append(f"{manifest.shown}: {run['moved']} users were moved then, and {moved} were moved back")
+    return tuple(found)

@@ -19,7 +19,7 @@ def left_alone(parts: Sequence[Part], groups: Groups, people: str) -> tuple[str,
         groups: who is in which.
         people: what messages call the people.
     """
-    return (*_unknown_users(parts, groups, people), *_other_vectors(parts))
+    return (*_unknown_users(parts, groups, people), *_single_classes(groups, people), *_other_vectors(parts))
 
 
 def _unknown_users(parts: Sequence[Part], groups: Groups, people: str) -> list[str]:
@@ -35,6 +35,17 @@ def _unknown_users(parts: Sequence[Part], groups: Groups, people: str) -> list[s
     return [
         f"{count} of {groups.users} users have no class in {people} and stay as they were ({named}{more}); if that is "
         "more than expected, look whether ids are written alike in both"
+    ]
+
+
+def _single_classes(groups: Groups, people: str) -> list[str]:
+    """Attributes in which all users of the table are alike, as far as is known."""
+    occurs = groups.codes[groups.counts > 0]
+    return [
+        f"attribute {name!r} of {people} has one class among the users of this table, {names[codes.max()]!r}, so there "
+        "is nothing in it to unlearn; is it the right column?"
+        for (name, names), codes in zip(groups.classes.items(), occurs.T, strict=True)
+        if len(np.unique(codes[codes != NOT_MARKED])) == 1
     ]
 
 

@@ -77,7 +77,8 @@ class Workspace:
                 f"{self._manifest} cannot be read: {error}; remove {self.folder} to begin anew"
             ) from error
         now = {"schema": SCHEMA, **about}
-        differences = [*_changed_files(begun.pop("inputs", {}), now.pop("inputs", {})), *_differences(begun, now)]
+        changed = _changed_files(begun.pop("inputs", {}), now.pop("inputs", {}))
+        differences = [*_differences(begun, now), *changed]
         if differences:
             raise InvalidInput(
                 [
@@ -201,6 +202,19 @@ def remove_leftover(folder: Path) -> None:
             path.unlink()
     (leftover / "manifest.json").unlink(missing_ok=True)
     leftover.rmdir()
+
+
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove folders of that name whose runs were killed: nobody is at work in the workspace in ``work`` any more."""
+    import shutil
+
+    for folder in parent.glob(f"{prefix}*"):
+        try:
+            with (folder / "work" / "lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+        except OSError:  # at work, somebody else's, or not a folder of ours
+            continue
 
 
 def _leftover(folder: Path) -> Path:
