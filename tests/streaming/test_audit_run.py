@@ -134,16 +134,29 @@ def test_requests_of_strangers_are_an_error(world):
 
 def test_what_killed_audits_left_is_removed_and_what_runs_and_others_left_is_not(world, tmp_path):
     work = tmp_path / "work"
-    for name in ("attrcloak-audit-killed", "attrcloak-audit-running", "else"):
-        (work / name / "work").mkdir(parents=True)
-        (work / name / "work" / "lock").touch()
-    (work / "attrcloak-audit-of-somebody").mkdir()
+    nothing, something = '{"schema": "attrcloak/manifest/1"}', '{"schema": "attrcloak/manifest/1", "seed": 0}'
+    left = {"killed": nothing, "running": nothing, "of-another": nothing, "to-take-up": something}
+    for name, about in left.items():
+        folder = work / f"attrcloak-audit-{name}"
+        (folder / "work").mkdir(parents=True)
+        (folder / "work" / "lock").touch()
+        (folder / "work" / "manifest.json").write_text(about)
+    (work / "attrcloak-audit-of-another" / "thesis.txt").write_text("years")
+    (work / "attrcloak-audit-empty").mkdir()
     with (work / "attrcloak-audit-running" / "work" / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         audited(world, work=str(work))
-    assert sorted(path.name for path in work.iterdir()) == [
-        "attrcloak-audit-of-somebody", "attrcloak-audit-running", "else"
+    assert sorted(path.name.removeprefix("attrcloak-audit-") for path in work.iterdir()) == [
+        "empty", "of-another", "running", "to-take-up"
     ]  # fmt: skip
+
+
+def test_a_gate_on_who_asked_needs_requests(world):
+    asks = asking(world, world.ids[:700])
+    found = audited(world, requests=str(world.folder / asks), columns=("gender",), gates=("asked",))
+    assert not found.breaks({"asked": 0.9})
+    with pytest.raises(InvalidInput, match="'asked'"):
+        audited(world, gates=("asked",))
 
 
 def test_bad_vectors_are_named_and_nothing_is_left(world, tmp_path):

@@ -93,6 +93,10 @@ def test_people_other_than_those_of_the_run_are_told_from_its_manifest(world):
 
     (world.folder / "out").mkdir()
     assert told() == ()  # nothing is known of a table without a manifest
+    for of_somebody_else in ("{}", "[1]", "no JSON"):
+        (world.folder / "out.manifest.json").write_text(of_somebody_else)
+        assert told() == ()
+    (world.folder / "out.manifest.json").unlink()
     (world.folder / "out").rmdir()
     unlearn_files(world.sources("out"), Barycentre(), engine="in-process", check=False)
     assert told(moved=1500) == ()

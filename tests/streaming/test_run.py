@@ -145,6 +145,22 @@ def test_intersections_are_attributes_as_in_memory(world, asked):
     same(world, "out", expected, tolerance=1e-6)
 
 
+def test_columns_that_are_named_twice_count_once(world):
+    released = stream(world, MeanRemoval(), columns=("gender", "gender x age", "gender", "gender  x age"))
+    assert released.manifest["columns"] == ["gender", "gender x age"]
+
+
+def test_people_may_have_more_columns_than_can_be_asked_for(world):
+    text = (world.folder / "people.csv").read_text().splitlines()
+    names = [f"answer{n}" for n in range(65)]
+    lines = [",".join([text[0], *names]), *(line + f",{i % 2}" * 65 for i, line in enumerate(text[1:]))]
+    (world.folder / "wide.csv").write_text("\n".join(lines) + "\n")
+    assert stream(world, MeanRemoval(), people="wide.csv", columns=("gender", *names[:64])).manifest["moved"] == 1500
+    (world.folder / "asks.csv").write_text(f"user_id,attribute\n{world.ids[0]},gender\n")
+    with pytest.raises(InvalidInput, match=r"wide.csv: 67 attributes, and requests can be for 64"):
+        stream(world, MeanRemoval(), output="two", people="wide.csv", requests="asks.csv")
+
+
 def test_an_intersection_needs_columns_that_are_there(world):
     with pytest.raises(InvalidInput, match=r"people.csv: there is no column 'town'"):
         stream(world, MeanRemoval(), columns=("gender x town",))
@@ -157,6 +173,9 @@ def test_an_attribute_in_which_all_are_alike_is_warned_of(world):
     released = stream(world, MeanRemoval(), people="towns.csv", columns=("gender", "town"))
     assert [text for text in released.warnings if "'town'" in text and "'Bern'" in text and "one class" in text]
     assert not [text for text in released.warnings if "'gender'" in text]
+    with pytest.raises(InvalidInput, match="nothing in it to unlearn"):
+        stream(world, MeanRemoval(), output="none", people="towns.csv", columns=("town",))
+    assert not list(world.folder.glob("none*"))
 
 
 def test_one_length_is_a_pre_map(world):

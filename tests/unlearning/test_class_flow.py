@@ -175,11 +175,33 @@ def test_users_without_a_class_are_not_pulled():
 
 def test_a_class_of_one_user_has_no_energy():
     members = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], dtype=np.float32)
-    energies = ClassEnergies(members, 1)
+    energies = ClassEnergies(members, np.array([0, 0]), 1)
     energies.add(slice(0, 4), [np.diag(np.arange(1, 5)).astype(np.float32) + 0.5])
     assert not energies.unbiased()[0].any()
     assert energies.unbiased()[1].all()
     assert np.isfinite(energies.in_deviations()).all()
+
+
+def test_classes_of_single_users_move_nobody():
+    x, _, _ = rings(users=50)
+    codes = np.full((50, 1), -1, dtype=np.int32)
+    codes[:5, 0] = range(5)
+    flow = ClassFlow(codes, codes[::-1])
+    for _ in range(3):
+        np.testing.assert_array_equal(flow.steps(x), 0)
+
+
+def test_that_some_classes_are_unknown_is_no_leak():
+    rng = np.random.default_rng(6)
+    x, known = rng.normal(size=(600, 8)), np.arange(600) % 2 == 0
+    x[known] += 1.5
+    found = []
+    for n in range(100):
+        codes = np.full((600, 1), -1, dtype=np.int32)
+        codes[known, 0] = np.random.default_rng(n).integers(0, 2, 300)
+        found.append(spied_energies(x, codes, codes)["deviations"][0])
+    np.testing.assert_allclose(np.mean(found, axis=0), 0, atol=0.3)
+    np.testing.assert_allclose(np.std(found, axis=0), 1, atol=0.3)
 
 
 def test_without_classes_nobody_moves():

@@ -106,7 +106,8 @@ def test_age_groups_in_an_order_do_not_correlate_after():
     np.testing.assert_allclose(after[~np.eye(4, dtype=bool)], -1 / 3, atol=0.2)
 
 
-def test_fewer_users_than_products_have_components_too():
+def test_fewer_users_than_products_have_components_too(monkeypatch):
+    monkeypatch.setattr(product_flow, "_USERS_A_PRODUCT", 0.5)
     x, codes = leaning(users=90, dim=14)
     flow = ProductFlow(x, codes)
     y = flow._drawn_in(x)
@@ -141,6 +142,17 @@ def test_only_the_widest_directions_are_looked_at_where_there_are_many(monkeypat
     flow = ProductFlow(x, codes)
     assert flow._goal.shape[1] == 10
     assert np.isfinite(flow.steps(x)).all()
+
+
+def test_few_users_have_goals_in_few_directions():
+    x, codes = leaning(users=90, dim=14)
+    assert len(ProductFlow(x, codes)._pairs[0]) == 9 * 10 / 2  # two users a product
+
+
+def test_narrow_directions_count_beside_a_very_wide_one():
+    x, codes = leaning(users=3000, dim=6, size=1.0)
+    wide = np.column_stack([500 * np.random.default_rng(0).normal(size=len(x)), x])
+    assert abs(accuracy("qda", flown(wide, codes, rounds=30), codes) - 0.5) < 0.04 < accuracy("qda", wide, codes) - 0.5
 
 
 def test_users_without_a_class_stay():

@@ -62,7 +62,7 @@ def main() -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     """Leave through every ``finally``, so that half-written files are removed."""
     print(
-        "interrupted; no output is half-written, and a streamed run or an experiment goes on with the same command",
+        "interrupted; no output is half-written; unlearning of files and experiments go on with the same command",
         file=sys.stderr,
     )
     sys.exit(128 + number)

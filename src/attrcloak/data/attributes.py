@@ -245,9 +245,8 @@ class UserAttributes:
         Raises:
             InvalidInput: fewer than two different attributes, or one that is not known here.
         """
-        return UserAttributes(
-            self.ids, {**self.columns, CROSS.join(names): crossed(list(self.select(names).columns.values()))}
-        )
+        columns = self.select(names).columns
+        return UserAttributes(self.ids, {**self.columns, CROSS.join(names): crossed([columns[name] for name in names])})
 
     def cover(self, share: float, rng: np.random.Generator) -> "UserAttributes":
         """Mark a random share of the users who asked for nothing as if they had, so that to have moved is not to have

@@ -135,9 +135,9 @@ def _call(where: tuple[str, int], item: Any) -> Any:
 def _end_with(parent: int) -> None:
     """Let a worker end when the process that started it is gone, even if that was killed without a word.
 
-    Ctrl-C reaches all processes of a terminal; the first of them says so and ends the others.
+    Ctrl-C reaches all processes of a terminal: workers end there and then, and the first process says so.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def watch() -> None:
         while os.getppid() == parent:

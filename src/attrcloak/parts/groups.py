@@ -21,6 +21,8 @@ from attrcloak.progress import Progress
 from attrcloak.whole_file import replacing
 
 _MOST_NAMED = 3
+_MOST_ASKED = 64
+"""Attributes, a bit each, that users may ask for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +190,11 @@ def join_people(
             is no attribute.
     """
     people = scan_people(source, folder, id_column, columns)
+    if requests is not None and len(people.columns) > _MOST_ASKED:
+        raise InvalidInput(
+            f"{source.shown}: {len(people.columns)} attributes, and requests can be for {_MOST_ASKED} at most; name "
+            "those to use (--columns, columns=)"
+        )
     asks = None if requests is None else scan_requests(requests, folder, people.columns)
     keys, offsets = table_keys(parts, folder / "table.keys", progress)
     found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
@@ -306,7 +313,9 @@ def _finished(
 ) -> Groups:
     """Number the combinations of classes and marks that occur; the first group is that of users who are not listed."""
     attributes = people.codes.shape[1]
-    bits = np.array([sum(1 << column for column in parts) for parts in people.parts], dtype=np.uint64)
+    bits = np.zeros(attributes, dtype=np.uint64)
+    if marks is not None:
+        bits[:] = [sum(1 << column for column in parts) for parts in people.parts]
     numbered: dict[tuple[int, ...], int] = {(-1,) * attributes + (0,) * attributes: 0}
     counts = np.zeros(1, dtype=np.int64)
     asked = iter(()) if marks is None else chunks_of(marks, np.uint64, rows)

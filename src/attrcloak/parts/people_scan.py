@@ -61,8 +61,11 @@ def scan_people(source: Location, folder: Path, id_column: str | None, columns: 
     names = _columns(files[0])
     key = _named(source, lambda: id_name(names, id_column))
     wanted = (
-        [(name,) for name in names if name != key] if columns is None else [_parts(name, names) for name in columns]
+        [(name,) for name in names if name != key]
+        if columns is None
+        else [tuple(part.strip() for part in name.split(CROSS)) for name in columns]
     )
+    wanted = list(dict.fromkeys(wanted))
     chosen = list(dict.fromkeys(name for parts in wanted for name in parts))
     problems = [f"{source.shown}: {missing_column(name, names)}" for name in dict.fromkeys(chosen) if name not in names]
     if not chosen:
@@ -101,11 +104,6 @@ def scan_people(source: Location, folder: Path, id_column: str | None, columns: 
     group_codes = np.stack([attribute.codes for attribute in found], axis=1)
     positions = tuple(tuple(chosen.index(name) for name in parts) for parts in wanted)
     return People(Listed(keys, path), classes, group_codes, key, tuple(chosen), positions)
-
-
-def _parts(name: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The columns whose intersection is meant; a column of that very name comes first."""
-    return (name,) if name in names else tuple(part.strip() for part in name.split(CROSS))
 
 
 def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> Listed:

@@ -9,7 +9,7 @@ from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput
 from attrcloak.progress import Progress
-from attrcloak.release.verdict import Verdict, either, judge
+from attrcloak.release.verdict import COVER_SET, Verdict, either, judge
 from attrcloak.unlearning.method import MomentMethod, RecommendationLoss, RowMethod, UnlearningResult
 from attrcloak.unlearning.running import run
 
@@ -154,5 +154,6 @@ def check_release(
 
 
 FEW_REQUESTS = (
-    "too few users asked for an audit of them: wait for more requests, or move others along with a cover set (--cover)",
+    "too few users asked for an audit of them: wait for more requests, or move others along with a cover set "
+    f"({COVER_SET})",
 )

@@ -12,6 +12,8 @@ from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_dd import CalibratedDD
 from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 
+COVER_SET = "UserAttributes.cover, --cover; for files, add users drawn at random to the requests"
+"""How to move users along who did not ask."""
 MARGIN = 0.03
 """How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
 
@@ -107,7 +109,7 @@ def _shows_who_asked(report: AuditReport) -> list[str]:
     best = max(telling, key=lambda result: result.balanced_accuracy)
     return [
         f"the table shows who asked: {best.attacker} tells it with balanced accuracy {best.balanced_accuracy:.3f} "
-        f"[{best.ci[0]:.3f}, {best.ci[1]:.3f}]; a cover set (UserAttributes.cover, --cover) moves others along"
+        f"[{best.ci[0]:.3f}, {best.ci[1]:.3f}]; a cover set ({COVER_SET}) moves others along"
     ]
 
 
@@ -146,8 +148,8 @@ AFFINE_NEXT_STEPS = (
     CALIBRATED_NEXT_STEPS[0],
     (
         CALIBRATED_NEXT_STEPS[1][0],
-        "classes still differ in shape, which one affine map a class does not mend: unlearn the table in memory, "
-        "without --engine, where slices follow; use --length unit if the vectors are scored by a plain dot product",
+        "classes still differ in shape, which one affine map a class does not mend: put the table into one file and "
+        "unlearn it in memory, where slices follow; use --length unit if the vectors are scored by a plain dot product",
     ),
     CALIBRATED_NEXT_STEPS[2],
 )
@@ -184,9 +186,10 @@ CALIBRATED = (Calibrated.name, CalibratedDD.name, CalibratedFlow.name)
 
 TAUGHT_BY_OTHERS = (
     "users who did not ask teach attackers what chance would explain among few: use --method calibrated, which takes "
-    "all from the draw then, or move others along with a cover set (--cover)"
+    "all from the draw then, or move others along with a cover set "
+    f"({COVER_SET})"
 )
 
 CALIBRATED_TAUGHT_BY_OTHERS = (
-    "users who did not ask teach what those who asked still show: move others along with a cover set (--cover)"
+    f"users who did not ask teach what those who asked still show: move others along with a cover set ({COVER_SET})"
 )

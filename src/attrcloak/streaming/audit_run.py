@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attrcloak.auditing import DEFAULT_ATTACKERS, SOUND, AuditReport, Protocol
+from attrcloak.auditing.questions import ASKED
 from attrcloak.data.named_columns import missing_column
 from attrcloak.engines import engine_of
 from attrcloak.errors import InvalidInput, raise_if
@@ -133,9 +134,8 @@ def audit_files(
         runner.prepare(ready)
         stages = Stages(parts, space, Location.of(folder), runner, progress)
         groups, sampled = stages.join(inputs, id_column, columns)
-        raise_if(
-            [f"{people}: {missing_column(name, tuple(groups.classes))}" for name in gates if name not in groups.classes]
-        )
+        known = (*groups.classes, *([] if requests is None else [ASKED]))
+        raise_if([f"{people}: {missing_column(name, tuple(groups.classes))}" for name in gates if name not in known])
         if not groups.moving:
             raise InvalidInput(
                 f"none of {groups.users} users has a known class of {', '.join(groups.classes)}, or asked, so there is "

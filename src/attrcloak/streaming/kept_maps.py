@@ -10,6 +10,7 @@ from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Location, Part
 from attrcloak.streaming.passes import free_columns
+from attrcloak.streaming.workspace import SCHEMA
 from attrcloak.unlearning.method import Length, Solution
 
 
@@ -65,7 +66,7 @@ class KeptMaps:
 def other_than_at_the_run(
     table: Location, people: Location, requests: Location | None, moved: int | None = None
 ) -> tuple[str, ...]:
-    """What the manifest beside an unlearned table says against undoing it so; nothing where there is no manifest.
+    """What the manifest beside an unlearned table says against undoing it so; nothing where there is none of a run.
 
     Args:
         table: that was unlearned.
@@ -76,8 +77,13 @@ def other_than_at_the_run(
     manifest = table.beside(f"{table.name}.manifest.json")
     if not manifest.exists:
         return ()
-    with manifest.reading(), manifest.open() as file:
-        run: dict[str, Any] = json.loads(file.read())
+    with manifest.open() as file:
+        try:
+            run: Any = json.loads(file.read())
+        except ValueError:
+            return ()
+    if not isinstance(run, dict) or run.get("schema") != SCHEMA:
+        return ()  # of somebody else
     found = []
     for what, place in (("people", people), ("requests", requests)):
         then = sorted(entry["sha256"] for entry in run["inputs"].get(what, {}).values())

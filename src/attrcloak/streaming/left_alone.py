@@ -19,7 +19,7 @@ def left_alone(parts: Sequence[Part], groups: Groups, people: str) -> tuple[str,
         groups: who is in which.
         people: what messages call the people.
     """
-    return (*_unknown_users(parts, groups, people), *_single_classes(groups, people), *_other_vectors(parts))
+    return (*_unknown_users(parts, groups, people), *single_classes(groups, people), *_other_vectors(parts))
 
 
 def _unknown_users(parts: Sequence[Part], groups: Groups, people: str) -> list[str]:
@@ -38,8 +38,8 @@ def _unknown_users(parts: Sequence[Part], groups: Groups, people: str) -> list[s
     ]
 
 
-def _single_classes(groups: Groups, people: str) -> list[str]:
-    """Attributes in which all users of the table are alike, as far as is known."""
+def single_classes(groups: Groups, people: str) -> list[str]:
+    """A sentence for every attribute in which all users of the table are alike, as far as is known."""
     occurs = groups.codes[groups.counts > 0]
     return [
         f"attribute {name!r} of {people} has one class among the users of this table, {names[codes.max()]!r}, so there "

@@ -11,7 +11,7 @@ from typing import Any
 from attrcloak import __version__
 from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
-from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
+from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported, raise_if
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.parts import Location, Part, open_parts, refuse_containing, refuse_nesting
 from attrcloak.parts.item_table import ItemTable, read_items
@@ -19,7 +19,7 @@ from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Check, Verdict
 from attrcloak.streaming.descent import solve_by_descent
 from attrcloak.streaming.kept_maps import KeptMaps
-from attrcloak.streaming.left_alone import left_alone
+from attrcloak.streaming.left_alone import left_alone, single_classes
 from attrcloak.streaming.maps import scaled, solve_maps
 from attrcloak.streaming.passes import ready
 from attrcloak.streaming.sample_audit import Sample, check_sample
@@ -196,6 +196,8 @@ def unlearn_files(
             kept.under(groups.key, groups.users_of_cells)  # who has no map is said before a pass is made
         if not groups.moving:
             raise nothing_to_unlearn(groups.users, tuple(groups.classes))
+        alike = single_classes(groups, people.shown)
+        raise_if(alike if kept is None and len(alike) == len(groups.classes) else [])
         sampled = sampled if check else sampled[:0]
         measured = stages.measure(groups, scaling == "unit")
         constant = measured.low == measured.high

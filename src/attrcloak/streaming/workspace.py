@@ -205,15 +205,22 @@ def remove_leftover(folder: Path) -> None:
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Remove folders of that name whose runs were killed: nobody is at work in the workspace in ``work`` any more."""
+    """Remove folders of that name that hold nothing but a workspace, ``work``, about nothing, whose run was killed.
+
+    Runs that can be taken up again are about something.
+    """
     import shutil
 
     for folder in parent.glob(f"{prefix}*"):
         try:
+            if folder.is_symlink() or [path.name for path in folder.iterdir()] != ["work"]:
+                continue
+            about = json.loads((folder / "work" / "manifest.json").read_text(encoding="utf-8"))
             with (folder / "work" / "lock").open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
-        except OSError:  # at work, somebody else's, or not a folder of ours
+                if about == {"schema": SCHEMA}:
+                    shutil.rmtree(folder)
+        except (OSError, ValueError):  # at work, somebody else's, or not a folder of ours
             continue
 
 

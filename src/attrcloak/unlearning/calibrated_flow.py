@@ -120,8 +120,9 @@ class CalibratedFlow(Calibrated):
             if progress is not None:
                 progress(self.name, done, _PRODUCTS_FIRST + self.rounds)
 
+        # Turned to where a list minds less, steps of one length reach their goals by longer ways than they save.
         def bent(steps: Matrix) -> Matrix:
-            return steps if metric is None else metric.bent(steps)
+            return steps if metric is None or length else metric.bent(steps)
 
         now = matched(start)
         products = ProductFlow(now, codes)

@@ -13,20 +13,25 @@ Floats = NDArray[np.float32]
 class ClassEnergies:
     """Sums of kernels over the users of every class, and the energies that they add up to.
 
-    The energy of a class of n_k users is n_k times the unbiased estimate of its squared MMD from everybody: the mean
-    kernel of pairs within the class, less twice that of its pairs with everybody, plus that of all pairs, no user
-    paired with itself. Of drawn classes it is 0 on average.
+    The energy of a class of n_k users is n_k times the unbiased estimate of its squared MMD from all whose class of the
+    attribute is known: the mean kernel of pairs within the class, less twice that of its pairs with all of them, plus
+    that of all pairs, no user paired with itself. Of classes dealt out anew among these users it is 0 on average.
 
     Args:
         members: (n, C) whether a user is of a class, as numbers.
+        attribute: (C,) of each class, from 0.
         kernels: number of kernels.
     """
 
-    def __init__(self, members: Floats, kernels: int) -> None:
-        self._members = members
+    def __init__(self, members: Floats, attribute: NDArray[np.int64], kernels: int) -> None:
+        self._members, self._attribute = members, attribute
+        attributes = int(attribute.max(initial=-1)) + 1
+        self._known = np.zeros((len(members), attributes), dtype=np.float32)
+        for number in range(attributes):
+            self._known[:, number] = members[:, attribute == number].any(axis=1)
         self._users = members.sum(axis=0, dtype=np.float64)
         self._within, self._across = (np.zeros((members.shape[1], kernels)) for _ in range(2))
-        self._sum, self._squares, self._row_squares = (np.zeros(kernels) for _ in range(3))
+        self._sum, self._squares, self._row_squares = (np.zeros((attributes, kernels)) for _ in range(3))
 
     def add(self, rows: slice, kernels: Sequence[Floats]) -> None:
         """Some users' rows of every kernel.
@@ -35,34 +40,43 @@ class ClassEnergies:
             rows: which users.
             kernels: (r, n) each, 0 for the pair of a user with itself.
         """
-        mine = self._members[rows]
+        mine, known = self._members[rows], self._known[rows]
         for number, kernel in enumerate(kernels):
-            of_row = kernel.sum(axis=1, dtype=np.float64)
+            with_known = (kernel @ self._known).astype(np.float64)
             self._within[:, number] += (mine * (kernel @ self._members)).sum(axis=0, dtype=np.float64)
-            self._across[:, number] += mine.T @ of_row
-            self._sum[number] += of_row.sum()
-            self._squares[number] += np.einsum("ij,ij->i", kernel, kernel).sum(dtype=np.float64)
-            self._row_squares[number] += of_row @ of_row
+            self._across[:, number] += (mine * with_known[:, self._attribute]).sum(axis=0)
+            self._sum[:, number] += (known * with_known).sum(axis=0)
+            self._squares[:, number] += (known * (kernel**2 @ self._known)).sum(axis=0, dtype=np.float64)
+            self._row_squares[:, number] += (known * with_known**2).sum(axis=0)
 
     def unbiased(self) -> Matrix:
         """(C, kernels) energies; 0 where there are no two users to compare."""
-        users, others = self._users[:, None], max(len(self._members) - 1, 1)
+        users = self._users[:, None]
         within = self._within / np.maximum(users * (users - 1), 1.0)
-        across = self._across / np.maximum(users * others, 1.0)
-        return np.where(users >= 2, users * (within - 2 * across + self._mean()), 0.0)
+        across = self._across / np.maximum(users * (self._in_all() - 1)[self._attribute], 1.0)
+        return np.where(users >= 2, users * (within - 2 * across + self._mean()[self._attribute]), 0.0)
 
     def in_deviations(self) -> Matrix:
-        """(C, kernels) energies over the standard deviations of those of drawn classes.
+        """(C, kernels) energies over the standard deviations of those of classes dealt out anew.
 
         Of n_k of n users it is 2^1/2 (1 - n_k / n) times the root mean square of the centred kernel.
         """
-        n = len(self._members)
-        others = max(n - 1, 1)
-        centred = self._squares / max(n * others, 1) - 2 * self._row_squares / max(n, 1) / others**2 + self._mean() ** 2
-        most = np.maximum(1 - self._users / max(n, 1), 1 / max(n, 1))
-        return np.asarray(self.unbiased() / (np.sqrt(2 * np.maximum(centred, 1e-30)) * most[:, None]))
+        n = self._in_all()
+        others = np.maximum(n - 1, 1)
+        centred = (
+            self._squares / np.maximum(n * others, 1)
+            - 2 * self._row_squares / np.maximum(n * others**2, 1)
+            + self._mean() ** 2
+        )
+        size = np.maximum(n[self._attribute], 1)
+        rest = np.maximum(1 - self._users[:, None] / size, 1 / size)
+        return np.asarray(self.unbiased() / (np.sqrt(2 * np.maximum(centred, 1e-30))[self._attribute] * rest))
+
+    def _in_all(self) -> Matrix:
+        """(attributes, 1) users whose class is known."""
+        return np.asarray(self._known.sum(axis=0, dtype=np.float64)[:, None])
 
     def _mean(self) -> Matrix:
-        """(kernels,) mean of all pairs."""
-        n = len(self._members)
-        return np.asarray(self._sum / max(n * (n - 1), 1))
+        """(attributes, kernels) mean of all pairs."""
+        n = self._in_all()
+        return np.asarray(self._sum / np.maximum(n * (n - 1), 1))

@@ -61,13 +61,14 @@ class ClassFlow:
     codes: NDArray[np.int32]
     drawn: NDArray[np.int32]
     _members: Floats = field(init=False)
+    _attribute: NDArray[np.int64] = field(init=False)
     _pull: Floats = field(init=False)
     _speeds: Matrix | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._members = _of_classes(self.codes)
+        self._members, self._attribute = _of_classes(self.codes)
         users = self._members.sum(axis=0)[:, None]
-        apart = self._members.T - _of_classes(self.drawn).T
+        apart = self._members.T - _of_classes(self.drawn)[0].T
         # (C, n) what everybody pulls at a user of the class with, at the root of the class's share.
         self._pull = apart / np.maximum(users, 1) * np.sqrt(len(self.codes) * users)
 
@@ -93,7 +94,7 @@ class ClassFlow:
         """(n, q) steps of standardised users at these (C, 2) speeds, and the speeds of the next round."""
         n, q = z.shape
         half = (z**2).sum(axis=1) / np.float32(2 * q * _WIDTH)
-        seen, drift = ClassEnergies(self._members, len(_RATES)), np.empty_like(z)
+        seen, drift = ClassEnergies(self._members, self._attribute, len(_RATES)), np.zeros_like(z)
         for start in range(0, n, ROWS_AT_ONCE):
             rows = slice(start, min(start + ROWS_AT_ONCE, n))
             product = z[rows] @ z.T / np.float32(q * _WIDTH)
@@ -159,13 +160,13 @@ class Scale:
         return np.asarray(steps * np.minimum(1.0, longest / np.maximum(lengths, longest)) * self.spread)
 
 
-def _of_classes(codes: NDArray[np.int32]) -> Floats:
-    """(n, C) whether a user is of each class, counted through all attributes."""
+def _of_classes(codes: NDArray[np.int32]) -> tuple[Floats, NDArray[np.int64]]:
+    """(n, C) whether a user is of each class, counted through all attributes, and (C,) the attribute of every class."""
     own, attribute = through_all_attributes(codes)
     members = np.zeros((len(own), len(attribute)), dtype=np.float32)
     user, column = np.nonzero(own >= 0)
     members[user, own[user, column]] = 1
-    return members
+    return members, attribute
 
 
 def through_all_attributes(codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -12,6 +12,10 @@ from attrcloak.unlearning.whitening import Whitening
 
 MOST_DIRECTIONS = 90
 """Widest principal directions whose products have goals: 4,095 products, whose covariance has to be decomposed."""
+_USERS_A_PRODUCT = 2
+"""At least: with fewer the widest directions alone are looked at, or goals would be set by noise and move everybody."""
+_NARROWEST = 0.1
+"""Width of a direction, over the widest, as which narrower ones count among the components."""
 _BLOCK = 64
 """Combinations of products that are looked at together, at least."""
 _WEAKEST = 1e-6
@@ -71,11 +75,12 @@ class ProductFlow:
     def __post_init__(self) -> None:
         self._own, self._attribute = through_all_attributes(self.codes)
         self._users = np.bincount(self._own[self._own >= 0], minlength=len(self._attribute))
-        self._whitening = Whitening.of(self.start).widest(MOST_DIRECTIONS)
+        told = int(np.sqrt(2 * len(self.start) / _USERS_A_PRODUCT))  # directions with so many products
+        self._whitening = Whitening.of(self.start).widest(min(MOST_DIRECTIONS, max(told, 1)))
         y = self._drawn_in(self.start)
         self._pairs = np.triu_indices(y.shape[1])
         spread = np.linalg.norm(self._whitening.back, axis=1)
-        spread /= max(float(spread.max(initial=0.0)), 1e-300)
+        spread = np.maximum(spread / max(float(spread.max(initial=0.0)), 1e-300), _NARROWEST)
         self._weights = np.outer(spread, spread)[self._pairs]
         self._components, variance = self._find_components(y)
         marked = (self.codes >= 0).sum(axis=0)[self._attribute]
