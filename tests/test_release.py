@@ -352,6 +352,13 @@ def test_next_steps_of_a_calibrated_table_do_not_send_to_calibrated() -> None:
     assert any("--cover" in step for step in either(safe, calibrated, "calibrated").next_steps)
 
 
+@pytest.mark.parametrize("method", ["calibrated-flow", "calibrated-dd"])
+def test_next_steps_of_a_flow_are_settings_that_it_has(method) -> None:
+    steps = judge(report(found(balanced_accuracy=0.9, ci=(0.88, 0.92))), method=method).next_steps
+    assert any("--set rounds" in step for step in steps)
+    assert not any("slices" in step or "--method calibrated" in step for step in steps)
+
+
 @pytest.mark.slow
 def test_few_users_for_the_dimensions_do_not_end_below_chance() -> None:
     """300 users in 64 dimensions: what is only sampling noise must stay, or class means end up closer than chance."""

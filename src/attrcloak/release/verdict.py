@@ -144,6 +144,17 @@ CALIBRATED_NEXT_STEPS = (
 )
 """The same for a table that was made by the calibrated method."""
 
+FLOW_NEXT_STEPS = (
+    CALIBRATED_NEXT_STEPS[0],
+    (
+        CALIBRATED_NEXT_STEPS[1][0],
+        "classes still differ in shape: use more rounds (--set rounds=80); where few users of a class are known, merge "
+        "small classes",
+    ),
+    CALIBRATED_NEXT_STEPS[2],
+)
+"""The same for methods that flow."""
+
 AFFINE_NEXT_STEPS = (
     CALIBRATED_NEXT_STEPS[0],
     (
@@ -158,8 +169,12 @@ AFFINE_NEXT_STEPS = (
 
 def _next_steps(reasons: Sequence[str], method: str | None, affine: bool) -> tuple[str, ...]:
     text = " ".join(reasons)
-    calibrated = AFFINE_NEXT_STEPS if affine else CALIBRATED_NEXT_STEPS
-    steps = calibrated if method in CALIBRATED else NEXT_STEPS
+    if method in (CalibratedFlow.name, CalibratedDD.name):
+        steps = FLOW_NEXT_STEPS
+    elif method == Calibrated.name:
+        steps = AFFINE_NEXT_STEPS if affine else CALIBRATED_NEXT_STEPS
+    else:
+        steps = NEXT_STEPS
     return tuple(step for words, step in steps if any(word in text for word in words))
 
 
