@@ -169,6 +169,7 @@ AFFINE_NEXT_STEPS = (
 
 def _next_steps(reasons: Sequence[str], method: str | None, affine: bool) -> tuple[str, ...]:
     text = " ".join(reasons)
+    steps: Sequence[tuple[tuple[str, ...], str]]
     if method in (CalibratedFlow.name, CalibratedDD.name):
         steps = FLOW_NEXT_STEPS
     elif method == Calibrated.name:
