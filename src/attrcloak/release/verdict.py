@@ -148,8 +148,8 @@ FLOW_NEXT_STEPS = (
     CALIBRATED_NEXT_STEPS[0],
     (
         CALIBRATED_NEXT_STEPS[1][0],
-        "classes still differ in shape: use more rounds (--set rounds=80) or, where some users did not ask, more slices "
-        "(--set slices=60); merge small classes",
+        "classes still differ in shape: use more rounds (--set rounds=80), more slices (--set slices=60) where some "
+        "users did not ask, and merge small classes",
     ),
     CALIBRATED_NEXT_STEPS[2],
 )
