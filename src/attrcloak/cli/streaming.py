@@ -207,16 +207,15 @@ def move_by_kept_maps(
     from attrcloak.reporting.terminal import progress_bar
     from attrcloak.streaming import KeptMaps, other_than_at_the_run, unlearn_files
 
-    given = [Location.of(sources.vectors), Location.of(sources.people)]
-    asked = None if sources.requests is None else Location.of(sources.requests)
+    if back:
+        asked = None if sources.requests is None else Location.of(sources.requests)
+        for text in other_than_at_the_run(Location.of(sources.vectors), Location.of(sources.people), asked):
+            files.note(f"warning: {text}")
     with progress_bar() as progress:
         released = unlearn_files(
             sources, KeptMaps(eraser), engine=engine or "auto", workers=workers, check=False, progress=progress
         )
     _say(sources.output, released)
-    if back:
-        for text in other_than_at_the_run(given[0], given[1], asked, released.manifest["moved"]):
-            files.note(f"warning: {text}")
 
 
 def _say(output: str, released: "StreamedRelease", how: str = "") -> None:

@@ -144,25 +144,22 @@ CALIBRATED_NEXT_STEPS = (
 )
 """The same for a table that was made by the calibrated method."""
 
-FLOW_NEXT_STEPS = (
-    CALIBRATED_NEXT_STEPS[0],
-    (
-        CALIBRATED_NEXT_STEPS[1][0],
-        "classes still differ in shape: use more rounds (--set rounds=80), more slices (--set slices=60) where some "
-        "users did not ask, and merge small classes",
-    ),
-    CALIBRATED_NEXT_STEPS[2],
+
+def _where_shapes_differ(step: str) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """The steps of the calibrated method, but for what to do where classes still differ in shape."""
+    equations, shapes, untested = CALIBRATED_NEXT_STEPS
+    return (equations, (shapes[0], step), untested)
+
+
+FLOW_NEXT_STEPS = _where_shapes_differ(
+    "classes still differ in shape: use more rounds (--set rounds=80), more slices (--set slices=60) where some "
+    "users did not ask, and merge small classes"
 )
 """The same for methods that flow."""
 
-AFFINE_NEXT_STEPS = (
-    CALIBRATED_NEXT_STEPS[0],
-    (
-        CALIBRATED_NEXT_STEPS[1][0],
-        "classes still differ in shape, which one affine map a class does not mend: put the table into one file and "
-        "unlearn it in memory, where slices follow; use --length unit if the vectors are scored by a plain dot product",
-    ),
-    CALIBRATED_NEXT_STEPS[2],
+AFFINE_NEXT_STEPS = _where_shapes_differ(
+    "classes still differ in shape, which one affine map a class does not mend: put the table into one file and "
+    "unlearn it in memory, where slices follow; use --length unit if the vectors are scored by a plain dot product"
 )
 """The same where no slices could follow, for tables in files."""
 

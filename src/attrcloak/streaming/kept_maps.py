@@ -63,16 +63,13 @@ class KeptMaps:
         return Solution(self.eraser.under(moments.key, moments.count))
 
 
-def other_than_at_the_run(
-    table: Location, people: Location, requests: Location | None, moved: int | None = None
-) -> tuple[str, ...]:
+def other_than_at_the_run(table: Location, people: Location, requests: Location | None) -> tuple[str, ...]:
     """What the manifest beside an unlearned table says against undoing it so; nothing where there is none of a run.
 
     Args:
         table: that was unlearned.
         people: as they are given now.
         requests: likewise.
-        moved: users that were moved back, if they were already.
     """
     manifest = table.beside(f"{table.name}.manifest.json")
     if not manifest.exists:
@@ -94,6 +91,4 @@ def other_than_at_the_run(
                 f"{given}: not the {what} of the run in {manifest.shown}; users whose class or request differs go back "
                 "by a map that is not theirs, or not at all"
             )
-    if moved is not None and moved != run["moved"]:
-        found.append(f"{manifest.shown}: {run['moved']} users were moved then, and {moved} were moved back")
     return tuple(found)
