@@ -97,6 +97,14 @@ def test_withdrawals_that_do_not_fit_are_refused(world, run, content, named):
     assert not Path("back.npz").exists()
 
 
+def test_a_request_that_is_cut_short_is_named_by_its_line(world, run):
+    Path("r.csv").write_text("user_id,attribute\n0,group\n1\n")
+    done = run("unlearn", "users.npz", *PEOPLE, "--requests", "r.csv", "--no-audit", "-o", "new.npz")
+    assert done.code == 1
+    assert "r.csv, line 3: ends before attribute" in done.err
+    assert not Path("new.npz").exists()
+
+
 def test_an_audit_attacks_those_who_asked_and_asks_who_did(world, run):
     asks("r.csv", range(0, 240, 2))
     words = ("audit", "users.npz", *PEOPLE, "--attackers", "logistic", "--seeds", 1, "--requests", "r.csv", "--json")

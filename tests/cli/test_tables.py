@@ -169,6 +169,17 @@ def test_methods_without_maps_leave_the_rows_and_undo_is_exact(world, run, lengt
     assert not Path("a.npz").exists()
 
 
+@pytest.mark.parametrize("option", ["--eraser", "--undo-file"])
+def test_the_way_back_of_an_earlier_run_is_never_written_over(world, run, option):
+    assert run(*UNLEARN, "-o", "new.npz", option, "back").code == 0
+    kept = Path("back").read_bytes()
+    done = run(*UNLEARN, "-o", "second.npz", option, "back")
+    assert done.code == 1
+    assert "back is there already, and may be the only way back of another run" in done.err
+    assert not Path("second.npz").exists()
+    assert Path("back").read_bytes() == kept
+
+
 def test_a_class_the_eraser_has_not_seen_is_named_and_counted(world, run):
     run(*UNLEARN, "--method", "mean-removal", "-o", "new.npz", "--eraser", "e.safetensors")
     Path("others.csv").write_text(Path("people.csv").read_text().replace("\n7,a", "\n7,c").replace("\n7,b", "\n7,c"))

@@ -63,7 +63,7 @@ def test_memory_does_not_grow_with_users(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_memory_of_a_descent_does_not_grow_with_users_or_interactions(tmp_path):
-    small = peak_megabytes(tmp_path / "small", 200_000, "descends")
+    small = peak_megabytes(tmp_path / "small", 500_000, "descends")  # more interactions than are joined at once
     # The system takes mapped pages back when it likes, so a busy machine adds to a peak; growth would be in every run.
-    large = min(peak_megabytes(tmp_path / f"large-{run}", 500_000, "descends") for run in range(2))
-    assert large < small + 60
+    large = (peak_megabytes(tmp_path / f"large-{run}", 1_000_000, "descends") for run in range(2))
+    assert any(peak < small + 60 for peak in large)

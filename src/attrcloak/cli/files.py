@@ -67,7 +67,13 @@ def _read_columns(path: Path, columns: tuple[str, ...], form: str) -> list[tuple
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
                 raise InvalidInput(f"{path}: no column {', '.join(missing)}; {form}")
-            return [tuple(row[name] for name in columns) for row in reader]
+            rows: list[tuple[str, ...]] = []
+            for row in reader:
+                short = [name for name in columns if row[name] is None]
+                if short:
+                    raise InvalidInput(f"{path}, line {reader.line_num}: ends before {', '.join(short)}; {form}")
+                rows.append(tuple(row[name] for name in columns))
+            return rows
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{path} cannot be read: {error}") from error
 
@@ -100,6 +106,17 @@ def refuse_inputs_as_outputs(inputs: Sequence[Path | None], outputs: Sequence[Pa
         if not path.resolve().parent.is_dir():
             problems.append(f"{path}: the folder {path.resolve().parent} does not exist; make it first")
         seen.add(path.resolve())
+    if problems:
+        raise InvalidInput(problems)
+
+
+def refuse_to_lose_a_way_back(secrets: Sequence[Path | None]) -> None:
+    """What an earlier run left to be undone by is never written over."""
+    problems = [
+        f"{path} is there already, and may be the only way back of another run; name another"
+        for path in secrets
+        if path is not None and path.exists()
+    ]
     if problems:
         raise InvalidInput(problems)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attrcloak.cli import files
-from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
+from attrcloak.errors import InvalidSettings, NotSupported
 
 if TYPE_CHECKING:
     from attrcloak.auditing import Protocol
@@ -105,8 +105,7 @@ def unlearn_streaming(
     from attrcloak.streaming import unlearn_files
 
     if eraser is not None:
-        if eraser.exists():
-            raise InvalidInput(f"{eraser} is there already, and may be the only way back of another run; name another")
+        files.refuse_to_lose_a_way_back([eraser])
         refuse_nesting([Location.of(sources.vectors), Location.of(sources.people)], Location.of(eraser))
 
     with progress_bar(as_json) as progress:

@@ -134,6 +134,8 @@ def unlearn(
     files.refuse_inputs_as_outputs(
         [table_file, people_file, requests_file, earlier, key_file], [new_file, eraser, undo_file]
     )
+    if not plan:
+        files.refuse_to_lose_a_way_back([eraser, undo_file])
     files.refuse_another_format(table_file, new_file)
     import numpy as np
 

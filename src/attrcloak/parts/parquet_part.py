@@ -18,6 +18,8 @@ from attrcloak.parts.part import Change, Part, Written, check_type, rows_per_bat
 _ROWS_PER_CHUNK = 1 << 15
 """Rows that the writer takes at once: beside each of their numbers it holds four bytes of its own."""
 _IDS_PER_BATCH = 1 << 18
+_READ_AT_ONCE = 1 << 23
+"""Bytes of a column: few enough to stay in a processor's reach, and enough for requests over a network to be few."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,9 @@ def _opened(location: Location) -> Iterator[Any]:
 
     with location.open() as source:
         with location.reading():
-            # Read ahead in full, a row group would be in memory twice.
-            file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+            # Read ahead in full, a row group would be in memory twice; in one piece, most of the time in the kernel
+            # would be spent on new memory for it.
+            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_AT_ONCE, page_checksum_verification=True)
         with file:
             yield file
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
-BATCH_BYTES = 1 << 25
-"""Vectors that are looked at together, in bytes: enough that the rows of one cell among them make a tile."""
-LARGEST_BATCH = 2
+BATCH_BYTES = 1 << 23
+"""Vectors that are looked at together, in bytes: what was just read is still in the caches of a core when it is used,
+and two processes on one memory do not wait for each other. Enough that the rows of a common cell make a tile."""
+LARGEST_BATCH = 8
 """A batch may be so many times that, where something has to be done once a batch."""
 
 Change = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]

@@ -160,7 +160,7 @@ def measure(task: Task, key: CellKey, unit: bool, digest: bool = True) -> Measur
             moved = vectors[:, free] if len(free) < part.dim else vectors
             with np.errstate(invalid="ignore", over="ignore"):
                 batch = _of_batch(moved, cells, key, found)
-            _take(wanted, task.sampled, start, moved)
+            _take(wanted, task.sampled, start, vectors, free)
             # Moments hold every number, so a look at them finds what is not finite, and rows are looked at only then.
             if not (np.isfinite(batch.moments.mean).all() and np.isfinite(batch.moments.scatter).all()):
                 rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1)) + start
@@ -181,10 +181,12 @@ def measure(task: Task, key: CellKey, unit: bool, digest: bool = True) -> Measur
         return replace(found, seen=seen, sampled=wanted)
 
 
-def _take(wanted: Matrix, rows: NDArray[np.int64], start: int, batch: NDArray[np.floating]) -> None:
+def _take(
+    wanted: Matrix, rows: NDArray[np.int64], start: int, batch: NDArray[np.floating], free: NDArray[np.int64]
+) -> None:
     """Keep what of these rows of a part is in a batch that begins at row ``start``."""
     here = (rows >= start) & (rows < start + len(batch))
-    wanted[here] = batch[rows[here] - start]
+    wanted[here] = batch[rows[here] - start][:, free]
 
 
 def _of_batch(vectors: NDArray[np.floating], cells: NDArray[np.int32], key: CellKey, before: Measured) -> Measured:
@@ -225,7 +227,7 @@ def move(task: Task, change_of: Callable[[Task], Change], table: Location, folde
 
         def change(start: int, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
             new = changed(start, vectors)
-            _take(wanted, task.sampled, start, new[:, free])
+            _take(wanted, task.sampled, start, new, free)
             task.advance(len(vectors))
             return new
 

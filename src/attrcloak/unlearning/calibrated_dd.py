@@ -17,8 +17,9 @@ class CalibratedDD(CalibratedFlow):
 
     What has to change is a property of classes, such as the mean, and there are many ways to share it out among the
     users of a class. Each user's metric says which directions would reorder the head of their list of unseen items,
-    by what is theirs of the score; moves are along the directions that would not, and where all vectors are of one
-    length those of class means alone. It needs interactions, to know what is unseen, and the recommender's items.
+    by what is theirs of the score; moves are along the directions that would not. It needs interactions, to know what
+    is unseen, and the recommender's items. Where all vectors are of one length it moves as ``CalibratedFlow`` does:
+    lists lost more there by the longer ways than they saved.
 
     Where some users did not ask for an attribute and show their class, it moves as ``Calibrated`` does, class means and
     slices along the lists.

@@ -49,9 +49,9 @@ class CalibratedFlow(Calibrated):
 
     Where lengths differ, the shifts of means and the steps of the flow are bent by what each user's own list would
     notice (``ListMetric``). Without interactions and items the users nearest to a user stand for the items that suit
-    them: a direction in which these differ is one that orders a list. Vectors that are all of one length, such as those
-    of plain dot products, are not bent: there the nearest users share what was seen already, and what is left to
-    recommend would have to give way to it.
+    them: a direction in which these differ is one that orders a list. Where vectors are all of one length, as those of
+    plain dot products are, nothing is bent: users reach what is to be by longer ways there, and lists lose more by that
+    than they save.
 
     Users of one vector, of whom nothing is known yet, move alike within a class, and end on one point a class.
     Attackers see that; leave such users out, or train vectors that differ.
@@ -96,10 +96,9 @@ class CalibratedFlow(Calibrated):
         if rows.cells.silent.any():
             return self._moved(rows, None, progress)
         rng = secret_generator(rows.key, b"lists")
-        neighbours = partial(ListMetric.of_users, rows.vectors, length=self.lists, rng=rng)
-        return self._flowed(rows, neighbours if one_length(rows.vectors) is None else None, progress)
+        return self._flowed(rows, partial(ListMetric.of_users, rows.vectors, length=self.lists, rng=rng), progress)
 
-    def _flowed(self, rows: Rows, metric_of: MetricOf | None, progress: Progress | None) -> Moved:
+    def _flowed(self, rows: Rows, metric_of: MetricOf, progress: Progress | None) -> Moved:
         cells = rows.cells
         asked = np.flatnonzero(cells.moves)
         old, codes = rows.vectors[asked], cells.codes[asked]
@@ -107,7 +106,8 @@ class CalibratedFlow(Calibrated):
         length = one_length(old)
         wide, beside = exchanged(old, self.exchange, secret_generator(rows.key, b"exchange"))
         start = at_length(old @ wide, length)
-        metric = None if metric_of is None else metric_of(asked, wide)
+        # Where lengths cannot give way, bent steps reach their goals by longer ways than they save.
+        metric = metric_of(asked, wide) if length is None else None
         goals = [mean_goals(own) for own in cell_moments(start, cells.of_user[asked], cells.key).marginals()]
 
         def matched(vectors: Matrix) -> Matrix:
@@ -120,9 +120,8 @@ class CalibratedFlow(Calibrated):
             if progress is not None:
                 progress(self.name, done, _PRODUCTS_FIRST + self.rounds)
 
-        # Turned to where a list minds less, steps of one length reach their goals by longer ways than they save.
         def bent(steps: Matrix) -> Matrix:
-            return steps if metric is None or length else metric.bent(steps)
+            return steps if metric is None else metric.bent(steps)
 
         now = matched(start)
         products = ProductFlow(now, codes)
