@@ -3,6 +3,9 @@
     python benchmarks/streaming.py --folder /data/bench --users 2000000 --files 16
     python benchmarks/streaming.py --folder /data/bench --users 50000000 --files 100 --engines pool --repeats 1
     python benchmarks/streaming.py --folder /data/bench --users 2000000 --kills 20
+    python benchmarks/streaming.py --folder /data/bench --users 2000000 --audit --repeats 1
+    python benchmarks/streaming.py --folder /data/bench --users 1000000 --method attrcloak-dd --interactions 20 \\
+        --settings steps=5 --repeats 1
 
 Every figure is of a whole process, imports included, and the least of the repeats; all sides take turns. "processor" is
 user and system time of all its processes, which other work on the machine disturbs least. Memory is the sum of the
@@ -31,6 +34,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_ITEMS = 20_000
+
 
 def main() -> None:
     """Make the table where it is not there, run, and print one line of JSON."""
@@ -43,6 +48,11 @@ def main() -> None:
     parser.add_argument("--engines", nargs="*", default=["in-process", "pool"])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--method", default="calibrated")
+    parser.add_argument("--settings", nargs="*", default=[], help="of the method, key=value")
+    parser.add_argument("--interactions", type=int, default=0, help="of each user with 20,000 items, for attrcloak-dd")
+    parser.add_argument(
+        "--audit", action="store_true", help="attack a sample and give a verdict, as without --no-audit"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kills", type=int, default=0, help="kill so many runs at random times instead of timing them")
     parser.add_argument("--untouched", type=int, help=argparse.SUPPRESS)
@@ -50,7 +60,7 @@ def main() -> None:
     if asked.untouched is not None:
         untouched(asked.folder / "users", asked.folder / "copy", asked.untouched)
         return
-    make(asked.folder, asked.users, asked.dim, asked.files, asked.classes)
+    make(asked.folder, asked.users, asked.dim, asked.files, asked.classes, asked.interactions)
     if asked.kills:
         print(json.dumps(killed(asked.folder, asked)))
         return
@@ -59,7 +69,7 @@ def main() -> None:
         again = [sys.executable, __file__, "--folder", str(asked.folder), "--untouched", str(workers)]
         sides[f"untouched, {workers} processes"] = again
     for engine in asked.engines:
-        sides[engine] = command(asked.folder, engine, asked.workers, asked.method)
+        sides[engine] = command(engine, asked)
     found: dict[str, list[Figures]] = {side: [] for side in sides}
     for _ in range(asked.repeats):
         for side, words in sides.items():
@@ -80,6 +90,9 @@ def main() -> None:
                 "files": asked.files,
                 "classes": asked.classes,
                 "method": asked.method,
+                "settings": asked.settings,
+                "interactions": asked.users * asked.interactions,
+                "audit": asked.audit,
                 "workers": asked.workers,
                 "seconds": seconds,
                 "processor_seconds": processor,
@@ -96,9 +109,9 @@ def main() -> None:
     )
 
 
-def make(folder: Path, users: int, dim: int, files: int, classes: list[int]) -> None:
-    """A table with a leak in every attribute, and people in another order; kept between calls of the same sizes."""
-    what = json.dumps([users, dim, files, classes])
+def make(folder: Path, users: int, dim: int, files: int, classes: list[int], interactions: int) -> None:
+    """A table with a leak in every attribute, people in another order, and interactions in none; kept between calls."""
+    what = json.dumps([users, dim, files, classes, interactions])
     note = folder / "made.json"
     if note.exists() and note.read_text() == what:
         return
@@ -115,6 +128,13 @@ def make(folder: Path, users: int, dim: int, files: int, classes: list[int]) -> 
     order = rng.permutation(users)
     columns = {f"attribute{column}": pa.array(label[order]) for column, label in enumerate(labels)}
     pq.write_table(pa.table({"user_id": order, **columns}), folder / "people.parquet")
+    if interactions:
+        np.save(folder / "items.npy", rng.standard_normal((_ITEMS, dim), dtype=np.float32) / np.sqrt(dim))
+        (folder / "pairs").mkdir()
+        for number in range(files):
+            several = users * interactions // files
+            pairs = {"user_id": rng.integers(0, users, several), "item_id": rng.integers(0, _ITEMS, several)}
+            pq.write_table(pa.table(pairs), folder / "pairs" / f"{number:05d}.parquet")
     note.write_text(what)
 
 
@@ -125,11 +145,15 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder / "copy", ignore_errors=True)
 
 
-def command(folder: Path, engine: str, workers: int, method: str) -> list[str]:
+def command(engine: str, asked: argparse.Namespace) -> list[str]:
     """The command line of one run."""
-    words = ["unlearn", str(folder / "users"), "--attributes", str(folder / "people.parquet"), "--no-audit"]
-    words += ["-o", str(folder / "new"), "--method", method, "--engine", engine, "--workers", str(workers)]
-    return [sys.executable, "-m", "attrcloak", *words]
+    folder = asked.folder
+    words = ["unlearn", str(folder / "users"), "--attributes", str(folder / "people.parquet")]
+    words += ["-o", str(folder / "new"), "--method", asked.method, "--engine", engine, "--workers", str(asked.workers)]
+    words += [word for setting in asked.settings for word in ("--set", setting)]
+    if asked.interactions:
+        words += ["--interactions", str(folder / "pairs"), "--items", str(folder / "items.npy")]
+    return [sys.executable, "-m", "attrcloak", *words, *([] if asked.audit else ["--no-audit"])]
 
 
 def untouched(source: Path, target: Path, workers: int) -> None:
@@ -176,7 +200,7 @@ def timed(words: list[str]) -> Figures:
     _, err = process.communicate()
     seconds = time.perf_counter() - began
     watcher.join()
-    if process.returncode:
+    if process.returncode not in (0, 3):  # 3 is a verdict
         raise SystemExit(f"{' '.join(words)}\n{err.decode()}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
@@ -207,7 +231,7 @@ def killed(folder: Path, asked: argparse.Namespace) -> dict[str, object]:
     """Kill runs at random times, some by a worker and some whole, and compare what resumed runs write."""
     key = folder / "key"
     key.write_bytes(b"0123456789abcdef0123456789abcdef")
-    words = [*command(folder, "pool", asked.workers, asked.method), "--key-file", str(key)]
+    words = [*command("pool", asked), "--key-file", str(key)]
     clear(folder)
     seconds = timed(words).seconds
     expected = digests(folder / "new")
