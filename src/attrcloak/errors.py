@@ -36,6 +36,10 @@ class UnreadableFile(InvalidInput):
     """A file that is missing, empty, cut short, of another kind, or unsafe to open."""
 
 
+class DamagedWork(AttrCloakError):
+    """What an unfinished run had done is not as the run left it, so that nobody can go on with it."""
+
+
 class InvalidSettings(AttrCloakError):
     """A setting out of its range, or a name that is not known."""
 

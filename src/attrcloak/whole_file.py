@@ -2,9 +2,25 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from attrcloak.errors import raise_if
+
+
+def refuse_to_lose_a_way_back(secrets: Iterable[Path | None]) -> None:
+    """What an earlier run left to be undone by is never written over.
+
+    Raises:
+        InvalidInput: one of the files is there already.
+    """
+    problems = [
+        f"{path} is there already, and may be the only way back of another run; name another"
+        for path in secrets
+        if path is not None and path.exists()
+    ]
+    raise_if(problems)
 
 
 @contextmanager

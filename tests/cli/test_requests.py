@@ -97,6 +97,19 @@ def test_withdrawals_that_do_not_fit_are_refused(world, run, content, named):
     assert not Path("back.npz").exists()
 
 
+@pytest.mark.parametrize(("place", "target"), [("users.npz", "new.npz"), ("files", "new")])
+def test_an_attribute_that_nobody_asked_for_is_not_judged(world, run, place, target):
+    if place == "files":
+        Path("files").mkdir()
+        np.save("files/a.npy", vectors("users.npz"))
+    words = ("unlearn", place, *PEOPLE, "--requests", asks("r.csv", range(0, 240, 2)), "--seeds", 1, "--json")
+    done = run(*words, "-o", target)
+    assert done.code in (0, 3), done.err
+    verdict = done.json["verdict"]
+    assert "nobody asked for colour: it is as it was, and was not judged" in verdict["warnings"]
+    assert not [reason for reason in verdict["reasons"] if "colour" in reason]
+
+
 def test_a_request_that_is_cut_short_is_named_by_its_line(world, run):
     Path("r.csv").write_text("user_id,attribute\n0,group\n1\n")
     done = run("unlearn", "users.npz", *PEOPLE, "--requests", "r.csv", "--no-audit", "-o", "new.npz")

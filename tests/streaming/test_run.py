@@ -1,6 +1,7 @@
 """Unlearning in files gives what unlearning in memory gives, however the table is cut and whoever runs it."""
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.data.people_files import read_people
 from attrcloak.data.vector_files import read_vectors
-from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile, WorkerLost
+from attrcloak.errors import DamagedWork, InvalidInput, NotSupported, UnreadableFile, WorkerLost
 from attrcloak.streaming import unlearn_files
 from attrcloak.unlearning import (
     LEACE,
@@ -46,7 +47,7 @@ def stream(world, method, output="out", length="auto", **changes):
         "engine": "in-process",
         "check": False,
         "key": KEY,
-        **{k: changes.pop(k) for k in ("engine", "key", "workers") if k in changes},
+        **{k: changes.pop(k) for k in ("engine", "key", "workers", "eraser_file") if k in changes},
     }
     return unlearn_files(world.sources(output, **changes), method, length=length, **options)
 
@@ -319,6 +320,66 @@ def test_an_unfinished_run_says_which_files_changed(world, monkeypatch):
         "people.csv of the people had", "columns was null and is",
     ):  # fmt: skip
         assert text in str(error.value)
+
+
+@pytest.fixture
+def broken_off(world, monkeypatch):
+    """A run that was stopped between its two passes."""
+
+    def dies(*_args, **_options):
+        raise WorkerLost("twice")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("attrcloak.streaming.stages.Stages.move", dies)
+        with pytest.raises(WorkerLost):
+            stream(world, LEACE())
+    return world.folder / "out.partial"
+
+
+@pytest.mark.parametrize(
+    "name", ["join/rows", "join/groups.json", "join/sample.npy", "moments/2-0.npz", "journal.jsonl"]
+)
+@pytest.mark.parametrize("harm", ["zeros", "cut short"])
+def test_a_damaged_work_folder_is_never_gone_on_with(world, broken_off, name, harm):
+    file = broken_off / name
+    content = file.read_bytes()
+    file.write_bytes(bytes(len(content)) + b"\n" if harm == "zeros" else content[: len(content) // 2] + b"\n")
+    with pytest.raises(DamagedWork, match=r"remove .*out\.partial to begin anew"):
+        stream(world, LEACE())
+    assert not (world.folder / "out").exists()
+    shutil.rmtree(broken_off)
+    stream(world, LEACE())
+    assert (world.folder / "out").exists()
+
+
+def test_damaged_maps_are_never_gone_on_with(world, broken_off):
+    maps = broken_off / "eraser.safetensors"
+    maps.write_bytes(maps.read_bytes()[:100])
+    with pytest.raises(DamagedWork, match=r"remove .*out\.partial to begin anew"):
+        stream(world, LEACE())
+
+
+def test_no_table_is_there_without_the_maps_that_lead_back(world, monkeypatch):
+    kept = world.folder / "kept.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr("attrcloak.streaming.workspace.Workspace.copy_eraser", refuse_to_write)
+        with pytest.raises(OSError, match="full"):
+            stream(world, LEACE(), eraser_file=kept)
+    assert not (world.folder / "out").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr("attrcloak.streaming.stages.Stages.finish", refuse_to_write)
+        with pytest.raises(OSError, match="full"):
+            stream(world, LEACE(), eraser_file=kept)
+    assert kept.exists()
+    assert not (world.folder / "out").exists()
+    stream(world, LEACE(), eraser_file=kept)  # the run's own maps are not in its way
+    assert (world.folder / "out").exists()
+    with pytest.raises(InvalidInput, match="the only way back of another run"):
+        stream(world, LEACE(), "more", eraser_file=kept)
+
+
+def refuse_to_write(*_args):
+    raise OSError("the disk is full")
 
 
 def test_an_output_that_is_there_is_not_touched(world):

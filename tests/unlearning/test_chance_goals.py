@@ -8,7 +8,14 @@ from scipy.stats import kstest
 
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import ClassMoments, cell_moments
-from attrcloak.unlearning.chance_goals import blocks_of, leaking_blocks, leaks, like_chance, mean_goals
+from attrcloak.unlearning.chance_goals import (
+    blocks_of,
+    leaking_blocks,
+    leaks,
+    like_chance,
+    mean_goals,
+    of_chance_spectrum,
+)
 
 USERS = np.array([2000, 700, 250, 60])
 ORDER = np.array([1.5, 0.5, -0.5, -1.5])
@@ -43,6 +50,22 @@ def test_by_chance_deviations_have_the_correlations_that_are_aimed_at():
     measured = np.mean([correlations(by_chance(rng, 40)) for _ in range(60)], axis=0)
     goal = like_chance(leaky(rng), USERS)
     np.testing.assert_allclose(correlations(goal), measured, atol=0.08)
+
+
+@pytest.mark.parametrize("users", [20, 30, 60, 2000])
+def test_a_class_gets_the_spectrum_that_so_many_users_have_by_chance(users):
+    rng, q = np.random.default_rng(0), 30
+
+    def off(white):
+        return white.T @ white / len(white) - np.eye(white.shape[1])
+
+    by_chance = np.mean([np.linalg.eigvalsh(off(rng.normal(size=(users, q)))) for _ in range(50)], axis=0)
+    direction = rng.normal(size=q)
+    needle = 3 * np.outer(direction, direction)
+    (goal,) = of_chance_spectrum(needle[None], np.array([users]))
+    found = np.linalg.eigvalsh(goal)
+    np.testing.assert_allclose((found**2).sum(), (needle**2).sum())
+    np.testing.assert_allclose(found / found.std(), by_chance / by_chance.std(), atol=0.1)
 
 
 def test_what_is_chance_stays_to_the_bit():

@@ -110,17 +110,6 @@ def refuse_inputs_as_outputs(inputs: Sequence[Path | None], outputs: Sequence[Pa
         raise InvalidInput(problems)
 
 
-def refuse_to_lose_a_way_back(secrets: Sequence[Path | None]) -> None:
-    """What an earlier run left to be undone by is never written over."""
-    problems = [
-        f"{path} is there already, and may be the only way back of another run; name another"
-        for path in secrets
-        if path is not None and path.exists()
-    ]
-    if problems:
-        raise InvalidInput(problems)
-
-
 def refuse_a_file_as_folder(out: Path) -> None:
     """The folder for results is made when there are results; whether it can be is said before any work is done."""
     above = next(path for path in (out, *out.resolve().parents) if path.exists())

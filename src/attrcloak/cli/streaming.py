@@ -105,7 +105,6 @@ def unlearn_streaming(
     from attrcloak.streaming import unlearn_files
 
     if eraser is not None:
-        files.refuse_to_lose_a_way_back([eraser])
         refuse_nesting([Location.of(sources.vectors), Location.of(sources.people)], Location.of(eraser))
 
     with progress_bar(as_json) as progress:
@@ -119,10 +118,10 @@ def unlearn_streaming(
             workers=workers,
             check=check,
             protocol=protocol,
+            eraser_file=eraser,
             progress=progress,
         )
     if eraser is not None and released.eraser is not None:
-        released.eraser.save(eraser)
         files.note(f"{eraser} is a secret: keep it like a key, or destroy it")
     if as_json:
         print(dump(_json(released)), end="")
@@ -218,10 +217,12 @@ def move_by_kept_maps(
 
 
 def _say(output: str, released: "StreamedRelease", how: str = "") -> None:
+    from attrcloak.parts import Location
+
     said = released.manifest
     files.note(
         f"{output}: {said['moved']} of {said['users']} users moved by {said['method']} in {said['seconds']:.1f} s"
-        f"{how}; {output}.manifest.json has the digests"
+        f"{how}; {Location.of(output).shown}.manifest.json has the digests"
     )
     equal = [f"{leak.attribute}: {leak.equality}" for leak in released.leaks if leak.too_equal]
     for text in [*released.warnings, *(equal if released.verdict is None else [])]:

@@ -8,6 +8,7 @@ import typer
 from attrcloak.cli import files, streaming
 from attrcloak.cli.options import AsJson, Columns, Engine, IdColumn, Requests, Streamable, VectorColumn, Work, Workers
 from attrcloak.errors import InvalidSettings, NotSupported
+from attrcloak.whole_file import refuse_to_lose_a_way_back
 
 if TYPE_CHECKING:
     from attrcloak.data import EmbeddingTable
@@ -135,7 +136,7 @@ def unlearn(
         [table_file, people_file, requests_file, earlier, key_file], [new_file, eraser, undo_file]
     )
     if not plan:
-        files.refuse_to_lose_a_way_back([eraser, undo_file])
+        refuse_to_lose_a_way_back([eraser, undo_file])
     files.refuse_another_format(table_file, new_file)
     import numpy as np
 

@@ -79,7 +79,9 @@ def id_name(names: Sequence[str], wanted: str | None) -> str:
     """The id column: the wanted one, else the first of user_id, userid, id, user, uid that is there."""
     if wanted is not None:
         if wanted not in names:
-            raise InvalidInput(missing_column(wanted, names))
+            raise InvalidInput(
+                f"{missing_column(wanted, names)}; ids have one name in all files of a run, so rename the column in one"
+            )
         return wanted
     by_lower = {name.lower().lstrip("#"): name for name in reversed(names)}
     for candidate in ("user_id", "userid", "id", "user", "uid"):

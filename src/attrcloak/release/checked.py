@@ -130,11 +130,19 @@ def check_release(
         affine: whether the method could move users by one affine map a class only; the next steps go by it.
         progress: called with (stage, done, total).
     """
+    aligned = people.align(table.ids)
+    alone = [name for name in names if aligned[name].known.any() and not aligned[name].marks.any()]
+    if alone and len(alone) < len(names):
+        found = check_release(
+            table, people, [name for name in names if name not in alone], method=method, attackers=attackers,
+            protocol=protocol, seed=seed, affine=affine, progress=progress,
+        )  # fmt: skip
+        said = tuple(f"nobody asked for {name}: it is as it was, and was not judged" for name in alone)
+        return replace(found, verdict=replace(found.verdict, warnings=(*said, *found.verdict.warnings)))
     measure = partial(
         audit, table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress
     )
     verdict_of = partial(judge, method=method, affine=affine)
-    aligned = people.align(table.ids)
     if all((aligned[name].known == aligned[name].marks).all() for name in names):
         report = measure()
         return Check(verdict_of(report, names), report)

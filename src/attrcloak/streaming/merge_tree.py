@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments
+from attrcloak.streaming.workspace import damaged
 from attrcloak.whole_file import replacing
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -91,8 +93,11 @@ class MergeTree(Generic[Node]):
             np.savez(temporary, allow_pickle=False, **arrays)
 
     def _read(self, path: Path) -> Node:
-        with np.load(path, allow_pickle=False) as file:
-            return self._load(dict(file))
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return self._load(dict(file))
+        except (BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
+            raise damaged(path, self._folder.parent, error) from error
 
 
 def key_arrays(key: CellKey) -> Arrays:

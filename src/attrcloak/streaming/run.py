@@ -32,6 +32,7 @@ from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.lengths import frozen_length
 from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 from attrcloak.unlearning.running import key_commitment, nothing_to_unlearn
+from attrcloak.whole_file import refuse_to_lose_a_way_back
 
 _JOIN_BYTES_PER_USER = 60
 
@@ -107,6 +108,7 @@ def unlearn_files(
     check: bool = True,
     attackers: Sequence[str] = CHECK_ATTACKERS,
     protocol: Protocol = SOUND,
+    eraser_file: Path | None = None,
     progress: Progress | None = None,
 ) -> StreamedRelease:
     """Unlearn a table that need not fit in memory, and write it in the same files, layout and order.
@@ -127,12 +129,13 @@ def unlearn_files(
         check: attack a sample of the new table and give a verdict.
         attackers: names of these attackers.
         protocol: how they are measured.
+        eraser_file: where the maps are to be kept, of methods that have them; they are there before the new table is.
         progress: called with (stage, rows done, rows in all).
 
     Raises:
         NotSupported: a method that needs rows, AttrCloakDD without interactions and items, or unit length where scores
             depend on length.
-        InvalidInput: files that cannot be used; a work folder of another run; an output that is there already.
+        InvalidInput: files that cannot be used; a work folder of another run; an output or maps that are there already.
         WorkerLost: the engine's workers died too often; call again to go on.
     """
     began = time.perf_counter()
@@ -167,6 +170,8 @@ def unlearn_files(
     refuse_containing(Location.of(space.folder), [*inputs.values(), output])
     refuse_nesting([*inputs.values()], Location.of(space.folder))
     remove_leftover(space.folder)
+    if eraser_file is not None and not space.holds_eraser(eraser_file):
+        refuse_to_lose_a_way_back([eraser_file])
     if staging.exists and not space.is_begun and Path(staging.path) != space.folder:
         raise InvalidInput(f"{staging.shown} is there already, and no run in {space.folder} left it; remove it")
     if output.exists and not space.lacks_names_only:
@@ -245,6 +250,8 @@ def unlearn_files(
             "engine": runner.name,
             "seconds": time.perf_counter() - began,
         }
+        if eraser_file is not None and outcome.eraser is not None:
+            space.copy_eraser(eraser_file)  # before the table has its name, so that none lacks its way back
         stages.finish(output, not place.is_folder, manifest)
         remove_folder(space.folder)
         if staging.exists:

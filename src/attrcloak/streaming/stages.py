@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.engines import Engine
+from attrcloak.errors import UnreadableFile
 from attrcloak.json_text import dump
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Groups, Location, Part, Written, join_people
@@ -19,7 +21,7 @@ from attrcloak.parts.part import Change
 from attrcloak.progress import Progress
 from attrcloak.streaming.merge_tree import MergeTree
 from attrcloak.streaming.passes import Measured, Report, Seen, Task, free_columns, measure, move
-from attrcloak.streaming.workspace import Workspace
+from attrcloak.streaming.workspace import Workspace, damaged
 
 Result = TypeVar("Result")
 
@@ -77,7 +79,7 @@ class Stages:
     ) -> tuple[Groups, NDArray[np.int64]]:
         """The group of every row, and the sampled rows; digests of all inputs but the table are noted on the way."""
         folder = self.space.folder / "join"
-        saved, rows, sample = folder / "groups.json", folder / "rows", folder / "sample.npy"
+        saved, rows, sample = files = folder / "groups.json", folder / "rows", folder / "sample.npy"
         if "joined" not in self.space.done:
             if folder.exists():
                 shutil.rmtree(folder)  # half a join is no use
@@ -93,7 +95,9 @@ class Stages:
                 for what, place in inputs.items()
                 if what != "vectors"  # pass 1 takes theirs
             }
-            self.space.note("joined", **digests)
+            self.space.note("joined", **digests, joined={path.name: _digest(path) for path in files})
+        elif {path.name: _digest(path) for path in files} != self.space.done["joined"]["joined"]:
+            raise damaged(folder, self.space.folder, "its files are not as they were written")
         return Groups.load(saved, rows), np.load(sample, allow_pickle=False)
 
     def measure(self, groups: Groups, unit: bool) -> Measured:
@@ -109,14 +113,17 @@ class Stages:
 
     def solve(self, solve: Callable[[], tuple[Eraser, dict[str, Any]]]) -> tuple[Eraser, dict[str, Any]]:
         """The maps, computed once; afterwards the key of the run is not needed any more."""
-        path = self.space.folder / "eraser.safetensors"
+        path = self.space.eraser
         if "solved" not in self.space.done:
             began = time.perf_counter()
             eraser, how = solve()
             eraser.save(path)
             self.space.note("solved", **how, seconds=time.perf_counter() - began)
         self.space.forget_key()
-        return Eraser.load(path), self.space.done["solved"]
+        try:
+            return Eraser.load(path), self.space.done["solved"]
+        except UnreadableFile as error:
+            raise damaged(path, self.space.folder, error) from error
 
     def move(
         self, groups: Groups, sampled: NDArray[np.int64], change_of: Callable[[Task], Change]
@@ -202,6 +209,11 @@ class Stages:
             tell(0)
         if self.progress is not None and stage is not None:
             self.progress(stage, total, total)
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file of this machine, None where there is none."""
+    return Location.of(str(path)).digest() if path.exists() else None
 
 
 def by_part(sampled: NDArray[np.int64], groups: Groups) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:

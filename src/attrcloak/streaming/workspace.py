@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
+from attrcloak.errors import DamagedWork, InvalidInput, NotSupported
 from attrcloak.json_text import dump
 from attrcloak.whole_file import replacing
 
@@ -73,9 +73,7 @@ class Workspace:
         try:
             begun = json.loads(self._manifest.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UnreadableFile(
-                f"{self._manifest} cannot be read: {error}; remove {self.folder} to begin anew"
-            ) from error
+            raise damaged(self._manifest, self.folder, error) from error
         now = {"schema": SCHEMA, **about}
         changed = _changed_files(begun.pop("inputs", {}), now.pop("inputs", {}))
         differences = [*_differences(begun, now), *changed]
@@ -93,9 +91,12 @@ class Workspace:
             if len(whole) < len(content):
                 with self._journal.open("r+b") as file:
                     file.truncate(len(whole))
-            for line in whole.splitlines():
-                entry = json.loads(line)
-                self.done[entry.pop("done")] = entry
+            try:
+                for line in whole.splitlines():
+                    entry = json.loads(line)
+                    self.done[entry.pop("done")] = entry
+            except (ValueError, KeyError, AttributeError) as error:
+                raise damaged(self._journal, self.folder, error) from error
 
     @property
     def is_begun(self) -> bool:
@@ -113,6 +114,21 @@ class Workspace:
             file.write((json.dumps({"done": done, **what}) + "\n").encode())
         self.done[done] = what
 
+    @property
+    def eraser(self) -> Path:
+        """The file of the maps, a secret."""
+        return self.folder / "eraser.safetensors"
+
+    def holds_eraser(self, path: Path) -> bool:
+        """Whether the maps of this unfinished run are in a file already."""
+        both = self.eraser.exists() and path.is_file()
+        return both and self.eraser.read_bytes() == path.read_bytes()
+
+    def copy_eraser(self, path: Path) -> None:
+        """Write the maps to another file, whole or not at all."""
+        with replacing(path, secret=True) as temporary:
+            temporary.write_bytes(self.eraser.read_bytes())
+
     def moments_folder(self, step: int | None = None) -> Path:
         """The folder for moments of pass 1, or of a step of a descent."""
         return self.folder / ("moments" if step is None else f"moments-{step}")
@@ -128,6 +144,11 @@ class Workspace:
     def forget_key(self) -> None:
         """Remove the key; what it was needed for is done."""
         (self.folder / "key").unlink(missing_ok=True)
+
+
+def damaged(path: Path, folder: Path, what: object) -> DamagedWork:
+    """What to raise when a file of an unfinished run is not as the run left it."""
+    return DamagedWork(f"{path} cannot be read: {what}; remove {folder} to begin anew")
 
 
 def _changed_files(begun: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -229,12 +250,14 @@ def _leftover(folder: Path) -> Path:
 
 
 def has_room(folder: Path, needed: int) -> None:
-    """Say before the work begins when a disk has not room enough.
+    """Say before the work begins when a disk has not room enough, or takes nothing.
 
     Raises:
-        InvalidInput: it has not.
+        InvalidInput: so it is.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InvalidInput(f"{there} cannot be written to; choose another place")
     system = os.statvfs(there)
     free = system.f_bavail * system.f_frsize
     if free < needed:

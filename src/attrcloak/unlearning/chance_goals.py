@@ -137,25 +137,37 @@ def mean_goals(own: ClassMoments) -> ClassMoments:
     return replace(own, mean=mean)
 
 
-def of_chance_spectrum(matrices: Matrix) -> Matrix:
-    """(K, q, q) symmetric matrices with the eigenvalues of random ones, of the same mean square; eigenvectors stay.
+def of_chance_spectrum(matrices: Matrix, users: NDArray[np.int64]) -> Matrix:
+    """(K, q, q) symmetric matrices with the eigenvalues that chance gives them, of the same mean square.
 
-    Of random entries the eigenvalues have a semicircle for a distribution (Wigner 1958). Ranks stay, as with
-    ``like_chance``: what a few directions show, which entries of the usual size can hold when their signs conspire, is
-    no larger than the largest that chance shows.
+    The mean of w w^T over n_k users, w white in q dimensions, has eigenvalues as Marchenko and Pastur (1967) have them:
+    about as many above 1 as below where users are many, and few large ones and the rest at 0 where a class has fewer
+    users than dimensions. Eigenvectors and ranks stay, as with ``like_chance``: what a few directions show, which
+    entries of the usual size can hold when their signs conspire, is no larger than the largest that chance shows.
+
+    Args:
+        matrices: what the class means of w w^T are off those of all.
+        users: (K,) of each class.
     """
     values, directions = np.linalg.eigh(matrices)
-    size = np.sqrt(
-        (values**2).sum(axis=1, keepdims=True) / max(float((_semicircle(values.shape[1]) ** 2).sum()), 1e-300)
-    )
-    return np.asarray((directions * (size * _semicircle(values.shape[1]))[:, None, :]) @ np.swapaxes(directions, 1, 2))
+    chance = np.array([_spread_by_chance(values.shape[1], int(n)) for n in users])
+    size = np.sqrt((values**2).sum(axis=1, keepdims=True) / np.maximum((chance**2).sum(axis=1, keepdims=True), 1e-300))
+    return np.asarray((directions * (size * chance)[:, None, :]) @ np.swapaxes(directions, 1, 2))
 
 
-def _semicircle(count: int) -> Matrix:
-    """(count,) quantiles of the semicircle distribution on [-1, 1], rising."""
-    x = np.linspace(-1, 1, 4097)
-    below = 0.5 + (x * np.sqrt(1 - x**2) + np.arcsin(x)) / np.pi
-    return np.interp((np.arange(count) + 0.5) / max(count, 1), below, x)
+def _spread_by_chance(count: int, users: int) -> Matrix:
+    """(count,) quantiles of the law of Marchenko and Pastur for so many dimensions and users less its mean, rising."""
+    ratio = count / max(users, 1)
+    low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
+    # As an angle the law has no steep ends: x = middle - half cos t, dx = half sin t dt.
+    angles = np.linspace(0, np.pi, 4097)
+    x = (low + high) / 2 - (high - low) / 2 * np.cos(angles)
+    density = np.sin(angles) ** 2 / np.maximum(x, 1e-12)
+    below = np.cumsum(density) - density / 2
+    at_zero = max(1 - 1 / ratio, 0.0)
+    below = at_zero + (1 - at_zero) * below / below[-1]
+    wanted = (np.arange(count) + 0.5) / max(count, 1)
+    return np.where(wanted < at_zero, 0.0, np.interp(wanted, below, x)) - 1
 
 
 def _correlated(deviations: Matrix, chance: Matrix) -> Matrix:

@@ -98,7 +98,7 @@ class ProductFlow:
         for turn in range(_TURNS if leaking else 0):
             there = goal
             if turn:
-                products = of_chance_spectrum(self._matrices(goal * self._chance[classes]))
+                products = of_chance_spectrum(self._matrices(goal * self._chance[classes]), self._users[classes])
                 there = (products[:, *self._pairs] * self._weights) @ self._components / self._chance[classes]
             for block in leaking:
                 goal[:, block] = at_chance(there[:, block], self._users[classes])
