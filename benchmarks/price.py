@@ -1,13 +1,13 @@
-"""What of the recommendations that unlearning costs is what the labels themselves say: the price of independence.
+"""How much of the recommendations that unlearning costs comes back to who knows the labels: the price of independence.
 
     python benchmarks/price.py ml-1m als
     python benchmarks/price.py ml-1m bpr --redraws 3
 
 After unlearning, the old vectors are predicted from the new ones by least squares, on other users than those whose are
 predicted: from the new vectors alone, with the labels beside them, and with labels dealt out to the wrong users. What
-comes back with the labels and not without them is taste that nobody can serve who is not to know them from a vector;
-what does not come back was lost on the way. It is linear in vectors, labels and their products, so the first is a lower
-bound.
+comes back with the labels and not without them went with what the vectors said of labels; what does not come back was
+lost on the way. Other methods may lose less of the first: only what is linear in vectors, labels and their products is
+told apart, and a map that turned each class for nothing would come back, too.
 """
 
 import argparse

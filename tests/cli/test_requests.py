@@ -106,7 +106,7 @@ def test_an_attribute_that_nobody_asked_for_is_not_judged(world, run, place, tar
     done = run(*words, "-o", target)
     assert done.code in (0, 3), done.err
     verdict = done.json["verdict"]
-    assert "nobody asked for colour: it is as it was, and was not judged" in verdict["warnings"]
+    assert "nobody asked for colour: nothing was done about it, and it was not judged" in verdict["warnings"]
     assert not [reason for reason in verdict["reasons"] if "colour" in reason]
 
 

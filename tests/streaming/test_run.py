@@ -21,6 +21,7 @@ from attrcloak.data.ids import Ids
 from attrcloak.data.people_files import read_people
 from attrcloak.data.vector_files import read_vectors
 from attrcloak.errors import DamagedWork, InvalidInput, NotSupported, UnreadableFile, WorkerLost
+from attrcloak.moments import Eraser
 from attrcloak.streaming import unlearn_files
 from attrcloak.unlearning import (
     LEACE,
@@ -354,7 +355,9 @@ def test_a_damaged_work_folder_is_never_gone_on_with(world, broken_off, name, ha
 
 def test_damaged_maps_are_never_gone_on_with(world, broken_off):
     maps = broken_off / "eraser.safetensors"
-    maps.write_bytes(maps.read_bytes()[:100])
+    content = bytearray(maps.read_bytes())
+    content[-5] ^= 1
+    maps.write_bytes(content)
     with pytest.raises(DamagedWork, match=r"remove .*out\.partial to begin anew"):
         stream(world, LEACE())
 
@@ -372,10 +375,19 @@ def test_no_table_is_there_without_the_maps_that_lead_back(world, monkeypatch):
             stream(world, LEACE(), eraser_file=kept)
     assert kept.exists()
     assert not (world.folder / "out").exists()
-    stream(world, LEACE(), eraser_file=kept)  # the run's own maps are not in its way
+    released = stream(world, LEACE(), eraser_file=kept)  # the run's own maps are not in its way
     assert (world.folder / "out").exists()
+    eraser, again = released.eraser, Eraser.load(kept)
+    np.testing.assert_array_equal(again.matrices, eraser.matrices)
     with pytest.raises(InvalidInput, match="the only way back of another run"):
         stream(world, LEACE(), "more", eraser_file=kept)
+
+
+@pytest.mark.parametrize("name", ["out", "out/maps", "out.partial/maps", "out.manifest.json", "table/maps", "no/maps"])
+def test_maps_go_where_nothing_of_the_run_lies(world, name):
+    with pytest.raises(InvalidInput, match=r"another name|does not exist"):
+        stream(world, LEACE(), eraser_file=world.folder / name)
+    assert not (world.folder / "out").exists()
 
 
 def refuse_to_write(*_args):

@@ -14,7 +14,8 @@ from attrcloak.unlearning.chance_goals import (
     leaks,
     like_chance,
     mean_goals,
-    of_chance_spectrum,
+    of_spectra,
+    spectra_of_chance,
 )
 
 USERS = np.array([2000, 700, 250, 60])
@@ -52,20 +53,27 @@ def test_by_chance_deviations_have_the_correlations_that_are_aimed_at():
     np.testing.assert_allclose(correlations(goal), measured, atol=0.08)
 
 
+def test_two_classes_that_are_as_large_are_off_by_as_much_either_way():
+    one, other = spectra_of_chance(20, np.array([40, 40]))
+    np.testing.assert_allclose(one, -one[::-1], atol=0.1 * one.max())
+    np.testing.assert_allclose(one, other, atol=0.1 * one.max())
+
+
 @pytest.mark.parametrize("users", [20, 30, 60, 2000])
 def test_a_class_gets_the_spectrum_that_so_many_users_have_by_chance(users):
-    rng, q = np.random.default_rng(0), 30
+    rng, q = np.random.default_rng(1), 30
 
     def off(white):
-        return white.T @ white / len(white) - np.eye(white.shape[1])
+        return white.T @ white / len(white) - np.eye(q)
 
     by_chance = np.mean([np.linalg.eigvalsh(off(rng.normal(size=(users, q)))) for _ in range(50)], axis=0)
+    spectra = spectra_of_chance(q, np.array([users, 1_000_000]))  # beside very many others
+    np.testing.assert_allclose(spectra[0], by_chance, atol=0.1 * by_chance.max())
     direction = rng.normal(size=q)
-    needle = 3 * np.outer(direction, direction)
-    (goal,) = of_chance_spectrum(needle[None], np.array([users]))
+    goal, _ = of_spectra(np.stack([np.outer(direction, direction)] * 2), spectra)
+    np.testing.assert_allclose((goal**2).sum(), (direction @ direction) ** 2)
     found = np.linalg.eigvalsh(goal)
-    np.testing.assert_allclose((found**2).sum(), (needle**2).sum())
-    np.testing.assert_allclose(found / found.std(), by_chance / by_chance.std(), atol=0.1)
+    np.testing.assert_allclose(found / found.std(), spectra[0] / spectra[0].std())
 
 
 def test_what_is_chance_stays_to_the_bit():

@@ -80,7 +80,8 @@ def id_name(names: Sequence[str], wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in names:
             raise InvalidInput(
-                f"{missing_column(wanted, names)}; ids have one name in all files of a run, so rename the column in one"
+                f"{missing_column(wanted, names)}; one name of ids holds for all files of a command, so where they "
+                "differ rename the column in one"
             )
         return wanted
     by_lower = {name.lower().lstrip("#"): name for name in reversed(names)}

@@ -11,8 +11,8 @@ from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
 BATCH_BYTES = 1 << 23
-"""Vectors that are looked at together, in bytes: what was just read is still in the caches of a core when it is used,
-and two processes on one memory do not wait for each other. Enough that the rows of a common cell make a tile."""
+"""Vectors that are looked at together, in bytes: what was just read is still near a core when it is used, and two
+processes take half the memory and less time than with four times as much. Rows of a common cell still make a tile."""
 LARGEST_BATCH = 8
 """A batch may be so many times that, where something has to be done once a batch."""
 

@@ -119,6 +119,8 @@ def check_release(
 ) -> Check:
     """Attack an unlearned table, where only some asked those who did, and judge it.
 
+    Attributes whose classes are known and that nobody asked for are not judged; a warning says so.
+
     Args:
         table: the new vectors.
         people: attributes and marks, joined by id.
@@ -137,7 +139,7 @@ def check_release(
             table, people, [name for name in names if name not in alone], method=method, attackers=attackers,
             protocol=protocol, seed=seed, affine=affine, progress=progress,
         )  # fmt: skip
-        said = tuple(f"nobody asked for {name}: it is as it was, and was not judged" for name in alone)
+        said = tuple(f"nobody asked for {name}: nothing was done about it, and it was not judged" for name in alone)
         return replace(found, verdict=replace(found.verdict, warnings=(*said, *found.verdict.warnings)))
     measure = partial(
         audit, table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress

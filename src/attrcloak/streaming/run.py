@@ -136,6 +136,7 @@ def unlearn_files(
         NotSupported: a method that needs rows, AttrCloakDD without interactions and items, or unit length where scores
             depend on length.
         InvalidInput: files that cannot be used; a work folder of another run; an output or maps that are there already.
+        DamagedWork: what was done before a kill was changed since; nobody can go on with it.
         WorkerLost: the engine's workers died too often; call again to go on.
     """
     began = time.perf_counter()
@@ -170,8 +171,10 @@ def unlearn_files(
     refuse_containing(Location.of(space.folder), [*inputs.values(), output])
     refuse_nesting([*inputs.values()], Location.of(space.folder))
     remove_leftover(space.folder)
-    if eraser_file is not None and not space.holds_eraser(eraser_file):
-        refuse_to_lose_a_way_back([eraser_file])
+    if eraser_file is not None:
+        _check_eraser_file(eraser_file, [*inputs.values(), output, staging, Location.of(space.folder)], output)
+        if not space.holds_eraser(eraser_file):
+            refuse_to_lose_a_way_back([eraser_file])
     if staging.exists and not space.is_begun and Path(staging.path) != space.folder:
         raise InvalidInput(f"{staging.shown} is there already, and no run in {space.folder} left it; remove it")
     if output.exists and not space.lacks_names_only:
@@ -307,6 +310,17 @@ def _scaling(method: MomentMethod | Calibrated | AttrCloakDD, part: Part, length
     if wanted == "unit" and (part.frozen_columns or scoring == "dot+constant"):
         raise frozen_length("user factors")
     return "unit" if wanted == "unit" or (wanted == "auto" and scoring == "dot") else "none"
+
+
+def _check_eraser_file(path: Path, taken: list[Location], output: Location) -> None:
+    """The maps go where nothing of this run lies, is written or is removed, and there is a folder for them."""
+    place = Location.of(str(path))
+    refuse_nesting(taken, place)
+    manifest = output.beside(f"{output.name}.manifest.json")
+    if manifest.path == place.path and manifest.filesystem.equals(place.filesystem):
+        raise InvalidInput(f"{path} is the manifest of this run; give the maps another name")
+    if not path.absolute().parent.is_dir():
+        raise InvalidInput(f"{path}: the folder {path.absolute().parent} does not exist; make it first")
 
 
 def _work_folder(sources: Sources, output: Location, staging: Location) -> Path:

@@ -1,5 +1,6 @@
 """The stages of a run over files, each of which goes on where a killed run stopped."""
 
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.engines import Engine
-from attrcloak.errors import UnreadableFile
 from attrcloak.json_text import dump
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Groups, Location, Part, Written, join_people
@@ -96,8 +96,8 @@ class Stages:
                 if what != "vectors"  # pass 1 takes theirs
             }
             self.space.note("joined", **digests, joined={path.name: _digest(path) for path in files})
-        elif {path.name: _digest(path) for path in files} != self.space.done["joined"]["joined"]:
-            raise damaged(folder, self.space.folder, "its files are not as they were written")
+        for path in files:
+            self._check(path, self.space.done["joined"]["joined"][path.name])
         return Groups.load(saved, rows), np.load(sample, allow_pickle=False)
 
     def measure(self, groups: Groups, unit: bool) -> Measured:
@@ -118,12 +118,11 @@ class Stages:
             began = time.perf_counter()
             eraser, how = solve()
             eraser.save(path)
-            self.space.note("solved", **how, seconds=time.perf_counter() - began)
+            self.space.note("solved", **how, seconds=time.perf_counter() - began, eraser=_digest(path))
         self.space.forget_key()
-        try:
-            return Eraser.load(path), self.space.done["solved"]
-        except UnreadableFile as error:
-            raise damaged(path, self.space.folder, error) from error
+        how = dict(self.space.done["solved"])
+        self._check(path, how.pop("eraser"))
+        return Eraser.load(path), how
 
     def move(
         self, groups: Groups, sampled: NDArray[np.int64], change_of: Callable[[Task], Change]
@@ -145,8 +144,16 @@ class Stages:
             self.space.note(f"moved {number}", size=done.written.size, sha256=done.written.sha256)
         vectors = np.empty((len(sampled), len(free_columns(self.parts[0]))))
         for number, at in enumerate(mine):
-            vectors[at] = np.load(samples / f"{number}.npy", allow_pickle=False)
+            path = samples / f"{number}.npy"
+            try:
+                vectors[at] = np.load(path, allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise damaged(path, self.space.folder, error) from error
         return [Written(**self.space.done[f"moved {number}"]) for number in range(len(self.parts))], vectors
+
+    def _check(self, path: Path, digest: str) -> None:
+        if not path.is_file() or _digest(path) != digest:
+            raise damaged(path, self.space.folder, "it is not as it was written")
 
     def _doubt(self, number: int, file: Location) -> None:
         """Take back that a part was written when its file is not there as it was."""
@@ -211,9 +218,10 @@ class Stages:
             self.progress(stage, total, total)
 
 
-def _digest(path: Path) -> str | None:
-    """SHA-256 of a file of this machine, None where there is none."""
-    return Location.of(str(path)).digest() if path.exists() else None
+def _digest(path: Path) -> str:
+    """SHA-256 of a file of this machine."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def by_part(sampled: NDArray[np.int64], groups: Groups) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:

@@ -41,6 +41,7 @@ class Workspace:
 
         Raises:
             InvalidInput: what was begun here is about something else; what differs is named.
+            DamagedWork: the notes of what was begun cannot be read.
             NotSupported: another run is at work here.
         """
         if self.folder.exists() and not _begun_by_a_run(self.folder):
@@ -95,7 +96,7 @@ class Workspace:
                 for line in whole.splitlines():
                     entry = json.loads(line)
                     self.done[entry.pop("done")] = entry
-            except (ValueError, KeyError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise damaged(self._journal, self.folder, error) from error
 
     @property

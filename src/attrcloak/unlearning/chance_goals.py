@@ -24,6 +24,8 @@ _BY_CHANCE = 0.01
 _NEIGHBOURS = 4
 """Blocks that are looked at together too."""
 _ROUNDS = 5
+_DRAWS = 32
+"""Of eigenvalues by chance, for their means."""
 _RIDGE = 1e-6
 """Of chance in the covariance of the classes, for deviations that are exactly alike."""
 
@@ -137,37 +139,42 @@ def mean_goals(own: ClassMoments) -> ClassMoments:
     return replace(own, mean=mean)
 
 
-def of_chance_spectrum(matrices: Matrix, users: NDArray[np.int64]) -> Matrix:
-    """(K, q, q) symmetric matrices with the eigenvalues that chance gives them, of the same mean square.
+def spectra_of_chance(dimensions: int, users: NDArray[np.int64]) -> Matrix:
+    """(K, q) mean eigenvalues, rising, of what chance leaves between a class and all others in products of two.
 
-    The mean of w w^T over n_k users, w white in q dimensions, has eigenvalues as Marchenko and Pastur (1967) have them:
-    about as many above 1 as below where users are many, and few large ones and the rest at 0 where a class has fewer
-    users than dimensions. Eigenvectors and ranks stay, as with ``like_chance``: what a few directions show, which
-    entries of the usual size can hold when their signs conspire, is no larger than the largest that chance shows.
+    The mean of w w^T over the users of a class, w white in q dimensions, is off that over the others by a difference of
+    two Wishart matrices; these are means over simulated ones. Where both have many users the eigenvalues lie on a
+    semicircle (Wigner 1958); where a class has fewer users than dimensions a few are large and the rest negative and
+    all but equal, as Marchenko and Pastur (1967) have it.
 
     Args:
-        matrices: what the class means of w w^T are off those of all.
-        users: (K,) of each class.
+        dimensions: q.
+        users: (K,) of each class, at least 1; K at least 2.
+    """
+    rng = np.random.default_rng(0)  # nothing secret hangs on these
+
+    def white(n: int) -> Matrix:
+        w = rng.normal(size=(_DRAWS, min(n, dimensions), dimensions))
+        if n >= dimensions:  # a triangle that has the same products (Bartlett 1933)
+            w = np.triu(w, 1)
+            w[:, np.arange(dimensions), np.arange(dimensions)] = np.sqrt(
+                rng.chisquare(n - np.arange(dimensions), (_DRAWS, dimensions))
+            )
+        return np.asarray(np.swapaxes(w, 1, 2) @ w / n)
+
+    everybody = int(users.sum())
+    return np.array([np.linalg.eigvalsh(white(n) - white(everybody - n)).mean(axis=0) for n in users.tolist()])
+
+
+def of_spectra(matrices: Matrix, spectra: Matrix) -> Matrix:
+    """(K, q, q) symmetric matrices with eigenvalues in these (K, q) proportions, of the same mean square.
+
+    Eigenvectors and ranks stay, as with ``like_chance``: what a few directions show, which entries of the usual size
+    can hold when their signs conspire, is no larger than the largest that chance shows.
     """
     values, directions = np.linalg.eigh(matrices)
-    chance = np.array([_spread_by_chance(values.shape[1], int(n)) for n in users])
-    size = np.sqrt((values**2).sum(axis=1, keepdims=True) / np.maximum((chance**2).sum(axis=1, keepdims=True), 1e-300))
-    return np.asarray((directions * (size * chance)[:, None, :]) @ np.swapaxes(directions, 1, 2))
-
-
-def _spread_by_chance(count: int, users: int) -> Matrix:
-    """(count,) quantiles of the law of Marchenko and Pastur for so many dimensions and users less its mean, rising."""
-    ratio = count / max(users, 1)
-    low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
-    # As an angle the law has no steep ends: x = middle - half cos t, dx = half sin t dt.
-    angles = np.linspace(0, np.pi, 4097)
-    x = (low + high) / 2 - (high - low) / 2 * np.cos(angles)
-    density = np.sin(angles) ** 2 / np.maximum(x, 1e-12)
-    below = np.cumsum(density) - density / 2
-    at_zero = max(1 - 1 / ratio, 0.0)
-    below = at_zero + (1 - at_zero) * below / below[-1]
-    wanted = (np.arange(count) + 0.5) / max(count, 1)
-    return np.where(wanted < at_zero, 0.0, np.interp(wanted, below, x)) - 1
+    size = np.sqrt((values**2).sum(axis=1, keepdims=True) / (spectra**2).sum(axis=1, keepdims=True))
+    return np.asarray((directions * (size * spectra)[:, None, :]) @ np.swapaxes(directions, 1, 2))
 
 
 def _correlated(deviations: Matrix, chance: Matrix) -> Matrix:

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
-from attrcloak.unlearning.chance_goals import at_chance, blocks_of, leaking_blocks, of_chance_spectrum, rarity
+from attrcloak.unlearning.chance_goals import (
+    at_chance,
+    blocks_of,
+    leaking_blocks,
+    of_spectra,
+    rarity,
+    spectra_of_chance,
+)
 from attrcloak.unlearning.class_flow import through_all_attributes
 from attrcloak.unlearning.whitening import Whitening
 
@@ -95,10 +102,13 @@ class ProductFlow:
         """Goals of one attribute's classes: where a block leaks, at chance in their sizes and in their spectrum."""
         leaking = leaking_blocks(own, self._blocks)
         goal = own.copy()
-        for turn in range(_TURNS if leaking else 0):
+        if not leaking:
+            return goal
+        spectra = spectra_of_chance(len(self._whitening.back), self._users[classes])
+        for turn in range(_TURNS):
             there = goal
-            if turn:
-                products = of_chance_spectrum(self._matrices(goal * self._chance[classes]), self._users[classes])
+            if turn and spectra.shape[1] > 1:
+                products = of_spectra(self._matrices(goal * self._chance[classes]), spectra)
                 there = (products[:, *self._pairs] * self._weights) @ self._components / self._chance[classes]
             for block in leaking:
                 goal[:, block] = at_chance(there[:, block], self._users[classes])
