@@ -4,6 +4,7 @@
     ├── InvalidInput               data that cannot be used, with every problem found listed
     │   ├── UnknownCell            an eraser meets a combination of classes it was not fitted on
     │   └── UnreadableFile         a file that is empty, cut short, of another kind or unsafe to open
+    ├── DamagedWork                notes of an unfinished run that are not as the run left them
     ├── InvalidSettings            a setting out of range or unknown, with the nearest known one
     ├── DataNotFound               a data set that none of its sources could supply
     ├── MissingExtra               an optional dependency that is not installed
