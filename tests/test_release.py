@@ -12,7 +12,17 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.recommenders import train
-from attrcloak.release import Verdict, apply_eraser, apply_to_everybody, judge, plan, undo, unlearn
+from attrcloak.release import (
+    FLOW_USERS,
+    Verdict,
+    apply_eraser,
+    apply_to_everybody,
+    judge,
+    method_for,
+    plan,
+    undo,
+    unlearn,
+)
 from attrcloak.release.verdict import either
 from attrcloak.unlearning import (
     LEACE,
@@ -160,6 +170,18 @@ def test_a_table_that_shows_who_asked_is_warned_of_and_not_condemned() -> None:
     assert verdict.protected
     assert any("who asked" in text and "0.900" in text for text in verdict.warnings)
     assert not judge(report(found(), replace(asked, ci=(0.52, 0.98)))).warnings
+
+
+def test_without_a_method_a_table_flows_as_long_as_that_takes_minutes() -> None:
+    small, people = planted_leak(users=100, dim=4)
+    assert plan(small, people).method == "calibrated-flow"
+    assert unlearn(small, people, check=False).result.method == "calibrated-flow"
+    largest, larger = (
+        EmbeddingTable(Ids.range(users), np.zeros((users, 2), np.float32), "made up")
+        for users in (FLOW_USERS, FLOW_USERS + 1)
+    )
+    assert method_for(largest).name == "calibrated-flow"
+    assert method_for(larger).name == "calibrated"
 
 
 def test_without_a_check_there_is_no_verdict() -> None:
@@ -348,7 +370,8 @@ def test_next_steps_of_a_calibrated_table_do_not_send_to_calibrated() -> None:
     calibrated = judge(leaky, method="calibrated")
     for steps in (calibrated.next_steps, either(safe, calibrated, "calibrated").next_steps):
         assert steps
-        assert not any("--method calibrated" in step for step in steps)
+        assert not any("--method calibrated" in step.replace("--method calibrated-flow", "") for step in steps)
+    assert any("--method calibrated-flow" in step for step in calibrated.next_steps)
     assert any("--cover" in step for step in either(safe, calibrated, "calibrated").next_steps)
 
 

@@ -5,7 +5,7 @@
     table = ac.read_vectors("users.parquet")
     people = ac.read_people("people.csv", columns=["gender", "age"])
     print(ac.audit(table, people))
-    release = ac.unlearn(table, people, ac.Calibrated())
+    release = ac.unlearn(table, people)
 
 Names are looked up when they are first used, so that the import itself loads neither torch, scikit-learn nor pyarrow.
 """

@@ -5,6 +5,7 @@ import typer
 
 import attrcloak
 from attrcloak.cli import app
+from attrcloak.release import FLOW_USERS
 
 COMMANDS = (
     "demo", "train", "audit", "unlearn", "apply", "undo", "evaluate", "compare", "reproduce", "report", "data",
@@ -23,6 +24,11 @@ def test_help_has_an_example_and_explains_every_option(run, command):
     assert f"attrcloak {command}" in " ".join(done.out.split())
     parameters = typer.main.get_command(app).commands[command].params
     assert [p.name for p in parameters if not getattr(p, "help", None)] == []
+
+
+def test_the_help_of_the_method_says_up_to_which_size_a_table_flows():
+    method = next(p for p in typer.main.get_command(app).commands["unlearn"].params if p.name == "method")
+    assert f"up to {FLOW_USERS:,} users" in method.help
 
 
 def test_no_command_shows_the_help(run):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from jsonschema import validate
 
+from attrcloak.release import FLOW_USERS
 from attrcloak.reporting.json_files import schema
 
 QUICK = ("--attributes", "people.csv", "--columns", "group")
@@ -114,6 +115,16 @@ def test_a_plan_writes_nothing(world, run):
     assert done.code == 0
     assert (done.json["users"], done.json["moving"], done.json["cells"]) == (240, 240, 2)
     assert sorted(world.iterdir()) == before
+
+
+def test_the_default_method_goes_by_the_size_of_the_table(world, run):
+    small = run("unlearn", "users.npz", *QUICK, "--plan", "--json")
+    assert small.json["method"] == "calibrated-flow"
+    users = FLOW_USERS + 1
+    np.savez("large.npz", vectors=np.eye(2, dtype=np.float32)[np.arange(users) % 2], ids=np.arange(users))
+    Path("large.csv").write_text("user_id,gender\n" + "".join(f"{user},{'FM'[user % 2]}\n" for user in range(users)))
+    large = run("unlearn", "large.npz", "--attributes", "large.csv", "--plan", "--json")
+    assert large.json["method"] == "calibrated"
 
 
 def test_only_those_who_ask_move(world, run):

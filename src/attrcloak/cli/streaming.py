@@ -29,7 +29,7 @@ def streams(vectors: str, output: str | None, engine: str | None, interactions: 
     )
 
 
-def refuse_what_needs_memory(plan: bool, undo_file: Path | None, eraser: Path | None, method: str) -> None:
+def refuse_what_needs_memory(plan: bool, undo_file: Path | None, eraser: Path | None, method: str | None) -> None:
     """Raise NotSupported for options that hold the table in memory."""
     if plan:
         raise NotSupported("--plan reads a whole table into memory; without it, a streamed run tells sizes as it goes")

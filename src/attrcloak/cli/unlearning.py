@@ -24,7 +24,12 @@ def unlearn(
     ],
     output: Annotated[str | None, typer.Option("--output", "-o", help="Where the new table goes.")] = None,
     columns: Columns = None,
-    method: Annotated[str, typer.Option(help="Method to use.")] = "calibrated",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Method to use; by default calibrated-flow for tables in memory of up to 10,000 users, and calibrated."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, repeatable: a setting of the method.")
     ] = None,
@@ -83,22 +88,18 @@ def unlearn(
 
     Example: attrcloak unlearn users.npy --attributes people.csv --columns gender,age -o new.npy
     """
-    chosen = files.build_method(method, settings or [])
+    named = None if method is None else files.build_method(method, settings or [])
     if cover and eraser is not None:
         raise InvalidSettings(
             "--cover goes with --undo-file, not with --eraser: an eraser needs the list of who was moved, and who is "
             "in the cover set is written nowhere"
-        )
-    if earlier is not None and getattr(chosen, "learned_from", "asked") == "asked":
-        raise InvalidSettings(
-            "--earlier names users whom nothing is learnt from, but this run learns from those who ask alone: add "
-            "--set learned_from=everybody (calibrated, calibrated-dd, calibrated-flow), or leave it out"
         )
     if output is None and not plan:
         streamed = streaming.streams(vectors, output, engine, interactions)
         plan_instead = "" if streamed else ", or use --plan"
         raise typer.BadParameter(f"name the new table with -o{plan_instead}", param_hint="--output")
     if streaming.streams(vectors, output, engine, interactions):
+        chosen = named or files.build_method("calibrated", settings or [])
         streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
         if any(setting.partition("=")[0].strip() == "slices" for setting in settings or []):
             raise NotSupported("--set slices moves rows one by one, in memory: streamed, only the affine part is done")
@@ -147,6 +148,12 @@ def unlearn(
     from attrcloak.unlearning.null_draw import secret_generator
 
     table = files.keep_length(read_vectors(table_file, id_column=id_column, vector_column=vector_column), length)
+    chosen = named or files.build_method(release.method_for(table).name, settings or [])
+    if earlier is not None and getattr(chosen, "learned_from", "asked") == "asked":
+        raise InvalidSettings(
+            "--earlier names users whom nothing is learnt from, but this run learns from those who ask alone: add "
+            "--set learned_from=everybody (calibrated, calibrated-dd, calibrated-flow), or leave it out"
+        )
     people = files.load_people(people_file, id_column, columns, requests_file)
     moved_before = files.read_users(earlier)
     if moved_before is not None:
@@ -239,8 +246,8 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
 
 def _show_plan(planned: "Plan") -> None:
     print(
-        f"{planned.moving} of {planned.users} users would move, in {planned.cells} cells of "
-        f"{planned.dimensions} dimensions\n"
+        f"{planned.moving} of {planned.users} users would move by {planned.method}, in {planned.cells} cells "
+        f"of {planned.dimensions} dimensions\n"
         f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
         f"about {planned.memory_bytes / 1e6:.0f} MB of memory and {planned.seconds:.1f} s, without the audit"
     )

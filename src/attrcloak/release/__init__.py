@@ -2,11 +2,12 @@
 
 from attrcloak.release.checked import CHECK_ATTACKERS, Check, Release, check_release, unlearn
 from attrcloak.release.kept_maps import apply_eraser, apply_to_everybody, undo
-from attrcloak.release.planning import Plan, plan
+from attrcloak.release.planning import FLOW_USERS, Plan, method_for, plan
 from attrcloak.release.verdict import MARGIN, Verdict, judge
 
 __all__ = [
     "CHECK_ATTACKERS",
+    "FLOW_USERS",
     "MARGIN",
     "Check",
     "Plan",
@@ -16,6 +17,7 @@ __all__ = [
     "apply_to_everybody",
     "check_release",
     "judge",
+    "method_for",
     "plan",
     "undo",
     "unlearn",

@@ -9,6 +9,7 @@ from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput
 from attrcloak.progress import Progress
+from attrcloak.release.planning import method_for
 from attrcloak.release.verdict import COVER_SET, Verdict, either, judge
 from attrcloak.unlearning.method import MomentMethod, RecommendationLoss, RowMethod, UnlearningResult
 from attrcloak.unlearning.running import run
@@ -42,7 +43,7 @@ class Release:
 def unlearn(
     table: EmbeddingTable,
     people: UserAttributes,
-    method: MomentMethod | RowMethod,
+    method: MomentMethod | RowMethod | None = None,
     *,
     attributes: Sequence[str] | None = None,
     key: bytes | None = None,
@@ -59,7 +60,7 @@ def unlearn(
     Args:
         table: the vectors; not changed.
         people: attributes and marks, joined by id.
-        method: a method value, such as ``Calibrated()``.
+        method: a method value, such as ``Calibrated()``; None takes the one of ``method_for``, by the table's size.
         attributes: which to unlearn; all by default.
         key: secret key of the null draw; None draws a fresh one that is forgotten on return.
         seed: of what is random but not secret, attackers included.
@@ -76,6 +77,7 @@ def unlearn(
         who did not ask, whose vectors are as they were.
     """
     names = tuple(attributes) if attributes is not None else people.names
+    method = method_for(table) if method is None else method
     result = run(
         method, table, people, attributes=names, key=key, seed=seed, recommendation=recommendation, progress=progress,
         device=device,

@@ -9,8 +9,21 @@ import numpy as np
 
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 from attrcloak.unlearning.method import MomentMethod, RowMethod
+
+FLOW_USERS = 10_000
+"""Most users of a table that a flow is chosen for: minutes there, and its time grows with their square."""
+
+
+def method_for(table: EmbeddingTable) -> Calibrated:
+    """The method for a table, where none is named: ``CalibratedFlow`` up to ``FLOW_USERS`` users, then ``Calibrated``.
+
+    Both bring what classes show to chance and not below it. The flow keeps more of the recommendations, and shows less
+    to networks and neighbours.
+    """
+    return CalibratedFlow() if len(table) <= FLOW_USERS else Calibrated()
 
 
 @dataclass(frozen=True)
@@ -18,6 +31,7 @@ class Plan:
     """What an unlearning run would do; nothing is done yet.
 
     Attributes:
+        method: name of the method.
         users: users of the table.
         moving: users who asked for at least one attribute.
         dimensions: free columns of the table.
@@ -28,6 +42,7 @@ class Plan:
         seconds: rough time of both passes and the solve on this machine, without the audit.
     """
 
+    method: str
     users: int
     moving: int
     dimensions: int
@@ -46,11 +61,12 @@ class Plan:
 def plan(
     table: EmbeddingTable,
     people: UserAttributes,
-    method: MomentMethod | RowMethod,
+    method: MomentMethod | RowMethod | None = None,
     *,
     attributes: Sequence[str] | None = None,
 ) -> Plan:
-    """What ``unlearn`` would do on this table, without doing it."""
+    """What ``unlearn`` would do on this table, without doing it; without a method, by ``method_for``."""
+    method = method_for(table) if method is None else method
     people = people.align(table.ids)
     cells = people.cells(attributes)
     d = len(table.free_columns)
@@ -73,6 +89,7 @@ def plan(
     products = 4 * len(table) * d * d + 12 * steps * len(cells.key) * d**3
     multiplications, more = method.cost(len(table), d) if isinstance(method, CalibratedFlow) else (0, 0)
     return Plan(
+        method=method.name,
         users=len(table),
         moving=int(cells.moves.sum()),
         dimensions=d,

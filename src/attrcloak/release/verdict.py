@@ -137,8 +137,8 @@ CALIBRATED_NEXT_STEPS = (
     ),
     (
         ("xgboost", "mlp", "knn", "qda", "logistic"),
-        "classes still differ in shape: use more slices (--set slices=60), and --length unit if the vectors are scored "
-        "by a plain dot product",
+        "classes still differ in shape: use the flow (--method calibrated-flow; its time grows with the square of the "
+        "users) or more slices (--set slices=60), and --length unit if the vectors are scored by a plain dot product",
     ),
     (("no attacker",), "merge small classes, or leave the attribute out and say so"),
 )
