@@ -1,14 +1,23 @@
-"""Both passes by torch on a GPU against NumPy on the same table, its vectors there already or on their way and back."""
+"""Work by torch on a GPU against NumPy on the same table.
+
+Both passes, with the vectors there already or on their way and back; and steps of the methods that iterate over rows.
+"""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from attrcloak.data import Cells, EmbeddingTable, Ids
+from attrcloak.data.datasets.planted import planted_interactions
 from attrcloak.moments import cell_moments
+from attrcloak.recommenders import BPRLoss
+from attrcloak.unlearning import D2DR, U2UR, AttrCloakDD, AttrCloakDF
+from attrcloak.unlearning.method import Rows
 from benchmarks.measuring import Figure, in_turn
 from benchmarks.tables import named, planted, some_eraser
 
 USERS, DIM, REPEATS = 2_000_000, 64, 5
+ROWS, ITEMS, STEPS = 100_000, 200, 3
 TABLES = (((2, 7), "float32"), ((2, 7), "float16"), ((2,), "float32"), ((50, 100), "float32"))
 
 
@@ -19,10 +28,10 @@ def measure() -> Iterator[Figure]:
     if not torch.cuda.is_available():
         print("no CUDA device")
         return
+    name = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     for classes, dtype in TABLES:
-        yield from against_numpy(
-            "cuda", f"{torch.cuda.get_device_name()}, torch {torch.__version__}", USERS, classes, dtype
-        )
+        yield from against_numpy("cuda", name, USERS, classes, dtype)
+    yield from iterations("cuda", name, ROWS)
     yield memory((2, 7))
 
 
@@ -77,6 +86,32 @@ def against_numpy(device: str, name: str, users: int, classes: tuple[int, ...], 
     )
     for what, seconds in took.items():
         yield Figure.of(what, table, seconds, unit="s", note="" if what.startswith("NumPy") else name)
+
+
+def iterations(device: str, name: str, users: int) -> Iterator[Figure]:
+    """Seconds of NumPy over seconds of the device for some steps of each method, the way there and back included."""
+    vectors, cells, key = planted(users, DIM)
+    table, rng = EmbeddingTable(Ids.range(users), vectors), np.random.default_rng(0)
+    items = rng.normal(size=(ITEMS, DIM))
+    loss = BPRLoss.of(table, items, planted_interactions(table, items=ITEMS), batch=5 * users)
+    everybody = Cells(key, cells)
+    for method in (
+        AttrCloakDF(space="rows", steps=STEPS), AttrCloakDD(steps=STEPS), U2UR(steps=STEPS), D2DR(steps=STEPS),
+    ):  # fmt: skip
+        in_numpy, on_device = (Rows(table, everybody, bytes(32), 0, loss, where) for where in (None, device))
+        took = in_turn(
+            {
+                "NumPy": lambda method=method, rows=in_numpy: method.move(rows),
+                "device": lambda method=method, rows=on_device: method.move(rows),
+            },
+            REPEATS,
+        )
+        yield Figure.of(
+            f"NumPy over device, {STEPS} steps of {method.name} on rows",
+            named(users, DIM, len(key)),
+            took["NumPy"] / took["device"],
+            note=name,
+        )
 
 
 def memory(classes: tuple[int, ...]) -> Figure:

@@ -418,5 +418,5 @@ def test_on_a_device_the_table_comes_out_as_from_numpy(frozen: tuple[int, ...], 
 
 def test_a_method_that_iterates_over_rows_does_not_run_on_a_device() -> None:
     table, people = planted_leak("linear", users=300, dim=5, seed=0)
-    with pytest.raises(NotSupported, match="calibrated iterates over rows"):
+    with pytest.raises(NotSupported, match="calibrated iterates over rows in NumPy alone"):
         unlearn(table, people, Calibrated(), check=False, device="cpu")

@@ -32,11 +32,13 @@ def test_what_it_measures_can_be_measured_on_any_device() -> None:
     code = (
         "from benchmarks import device\n"
         "device.REPEATS = 1\n"
-        "for figure in device.against_numpy('cpu', 'a processor', 4000, (2, 7), 'float32'):\n"
+        "from itertools import chain\n"
+        "passes = device.against_numpy('cpu', 'a processor', 4000, (2, 7), 'float32')\n"
+        "for figure in chain(passes, device.iterations('cpu', 'a processor', 500)):\n"
         "    print(figure.what, figure.median > 0, sep=': ')\n"
     )
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 9 + 4
     assert all(line.endswith(": True") for line in lines)

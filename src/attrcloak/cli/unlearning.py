@@ -78,8 +78,8 @@ def unlearn(
     device: Annotated[
         str | None,
         typer.Option(
-            help="Where torch runs the two passes, such as cuda or cuda:1, for methods that solve from moments and "
-            "tables in memory; NumPy runs them by default."
+            help="Where torch works, such as cuda or cuda:1, for tables in memory: both passes of methods that solve "
+            "from moments, and the steps of attrcloak-df on rows, u2u-r and d2d-r; NumPy by default."
         ),
     ] = None,
     as_json: AsJson = False,

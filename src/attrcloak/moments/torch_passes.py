@@ -125,7 +125,7 @@ def moved(
 
 
 @_room()
-def to_device(array: NDArray[np.floating], device: str) -> Tensor:
+def to_device(array: NDArray[np.generic], device: str) -> Tensor:
     """A copy of an array on a device.
 
     Args:

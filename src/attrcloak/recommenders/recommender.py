@@ -13,6 +13,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.data.interactions import Interactions
 from attrcloak.errors import InvalidInput, UnreadableFile
+from attrcloak.moments.arrays import Array, beside, device_of, namespace, sums_of_runs
 from attrcloak.recommenders.negatives import Seen
 from attrcloak.whole_file import replacing
 
@@ -132,7 +133,10 @@ class Recommender:
 
 @dataclass(frozen=True, eq=False)
 class BPRLoss:
-    """Bayesian personalised ranking of user vectors against frozen items (Rendle et al. 2009), in NumPy.
+    """Bayesian personalised ranking of user vectors against frozen items (Rendle et al. 2009).
+
+    In NumPy, or by torch where the user vectors are a tensor: triples are drawn in NumPy, so that they are the same on
+    every device, and what is frozen goes to a device once.
 
     L = mean over sampled (u, i, j) of -log sigmoid(<x_u, v_i - v_j> + b_ui - b_uj), with i an item u interacted with,
     j a uniform draw from the rest, and b the part of the score that comes from frozen columns. The gradient on x_u
@@ -151,6 +155,7 @@ class BPRLoss:
     frozen_items: NDArray[np.float64]
     seen: Seen = field(repr=False)
     batch: int = 32_768
+    _frozen: dict[str, tuple[Array, Array, Array]] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
     def of(
@@ -175,9 +180,7 @@ class BPRLoss:
             batch=batch,
         )
 
-    def gradient(
-        self, user_vectors: NDArray[np.float64], rng: np.random.Generator
-    ) -> tuple[float, NDArray[np.float64]]:
+    def gradient(self, user_vectors: Array, rng: np.random.Generator) -> tuple[float, Array]:
         """Loss and (n, d_free) gradient on one sampled batch of ``batch`` triples."""
         return self.on(user_vectors, *self.seen.triples(rng, self.batch))
 
@@ -214,25 +217,38 @@ class BPRLoss:
 
     def on(
         self,
-        user_vectors: NDArray[np.float64],
+        user_vectors: Array,
         users: NDArray[np.integer],
         positives: NDArray[np.integer],
         negatives: NDArray[np.integer],
-    ) -> tuple[float, NDArray[np.float64]]:
+    ) -> tuple[float, Array]:
         """Loss and (n, d_free) gradient on the given triples, each (b,); 0 and zeros when there are none."""
-        gradient = np.zeros(user_vectors.shape, dtype=np.float64)
+        xp = namespace(user_vectors)
+        gradient = xp.zeros_like(user_vectors, dtype=xp.float64)
         if len(users) == 0:
             return 0.0, gradient
         order = np.argsort(users, kind="stable")
         users, positives, negatives = users[order], positives[order], negatives[order]
-        difference = self.items[positives] - self.items[negatives]
-        margin = np.einsum("bd,bd->b", user_vectors[users], difference)
-        if self.frozen_users.shape[1]:
-            frozen = self.frozen_items[positives] - self.frozen_items[negatives]
-            margin += np.einsum("bd,bd->b", self.frozen_users[users], frozen)
-        loss = float(np.logaddexp(0.0, -margin).mean())
+        first = np.flatnonzero(np.diff(users, prepend=-1))  # of each user's triples
+        u, i, j = (beside(each, user_vectors) for each in (users, positives, negatives))
+        items, frozen_users, frozen_items = self._frozen_beside(user_vectors)
+        difference = items[i] - items[j]
+        margin = xp.vecdot(user_vectors[u], difference)
+        if frozen_users.shape[1]:
+            margin += xp.vecdot(frozen_users[u], frozen_items[i] - frozen_items[j])
+        zero = xp.zeros_like(margin)
+        loss = float(xp.mean(xp.logaddexp(zero, -margin)))
         # sigmoid(-margin) by logaddexp, which neither overflows nor loses small values.
-        difference *= (-np.exp(-np.logaddexp(0.0, margin)) / len(users))[:, None]
-        starts = np.flatnonzero(np.diff(users, prepend=-1))
-        gradient[users[starts]] = np.add.reduceat(difference, starts, axis=0)
+        difference *= (-xp.exp(-xp.logaddexp(zero, margin)) / len(users))[:, None]
+        gradient[beside(users[first], user_vectors)] = sums_of_runs(difference, np.diff(first, append=len(users)))
         return loss, gradient
+
+    def _frozen_beside(self, user_vectors: Array) -> tuple[Array, Array, Array]:
+        """Items and frozen columns where the user vectors lie."""
+        where = device_of(user_vectors)
+        if where not in self._frozen:
+            items, users, constants = (
+                beside(each, user_vectors) for each in (self.items, self.frozen_users, self.frozen_items)
+            )
+            self._frozen[where] = (items, users, constants)
+        return self._frozen[where]

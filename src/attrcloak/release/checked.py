@@ -69,7 +69,7 @@ def unlearn(
         attackers: names of the attackers of that audit.
         protocol: of that audit.
         progress: called with (stage, done, total).
-        device: where torch runs the two passes, such as "cuda"; None is NumPy. See ``attrcloak.unlearning.run``.
+        device: where torch works, such as "cuda"; None is NumPy. See ``attrcloak.unlearning.run``.
 
     Returns:
         The result, with audit and verdict. ``verdict.protected`` speaks of these attackers only, and where not

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from attrcloak.errors import InvalidSettings
-from attrcloak.moments.cell_moments import Matrix, cell_moments
+from attrcloak.moments.arrays import Array, namespace, on_host
+from attrcloak.moments.cell_moments import cell_moments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.method import OBJECTIVE_RIDGE, Moved, Rows, Step, Stopped, objective
 
@@ -19,8 +20,8 @@ class AdamState(NamedTuple):
     """What Adam remembers: steps taken, and running means of the gradient and of its square."""
 
     taken: int
-    mean: Matrix
-    square: Matrix
+    mean: Array
+    square: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,32 +46,33 @@ class Adam:
         if self.learning_rate <= 0 or self.epsilon <= 0:
             raise InvalidSettings("learning_rate and epsilon must be positive")
 
-    def start(self, shape: tuple[int, ...]) -> AdamState:
-        """The state before the first step."""
-        return AdamState(0, np.zeros(shape), np.zeros(shape))
+    def start(self, position: Array) -> AdamState:
+        """The state before the first step from a position."""
+        nothing = namespace(position).zeros_like(position)
+        return AdamState(0, nothing, nothing)
 
-    def step(self, state: AdamState, gradient: Matrix) -> tuple[AdamState, Matrix]:
+    def step(self, state: AdamState, gradient: Array) -> tuple[AdamState, Array]:
         """The next state, and what to subtract from the position."""
         taken = state.taken + 1
         mean = self.mean_decay * state.mean + (1 - self.mean_decay) * gradient
         square = self.square_decay * state.square + (1 - self.square_decay) * gradient**2
         unbiased = mean / (1 - self.mean_decay**taken)
-        size = np.sqrt(square / (1 - self.square_decay**taken))
+        size = (square / (1 - self.square_decay**taken)) ** 0.5
         return AdamState(taken, mean, square), self.learning_rate * unbiased / (size + self.epsilon)
 
 
 def descend(
     rows: Rows,
     adam: Adam,
-    gradient: Callable[[Matrix], Matrix],
+    gradient: Callable[[Array], Array],
     *,
     name: str,
     steps: int,
     unit: float,
-    project: Callable[[Matrix], Matrix] | None = None,
+    project: Callable[[Array], Array] | None = None,
     progress: Progress | None = None,
 ) -> Moved:
-    """Move the users who asked by Adam; everyone else keeps the very same numbers.
+    """Move the users who asked by Adam, where ``rows`` are to be worked on; everyone else keeps the very same numbers.
 
     A position is what the users who asked have moved so far, (m, d), in units of ``unit``: nothing is lost of a small
     move in a table far from the origin, and what does not move comes out bit-identical.
@@ -93,32 +95,33 @@ def descend(
     """
     from threadpoolctl import threadpool_limits
 
-    moving = np.flatnonzero(rows.cells.moves)
-    start = rows.vectors
+    asked = rows.vectors[rows.cells.moves]
     ridge = OBJECTIVE_RIDGE * max(rows.moments.mean_variance, 1e-300)
-    spread = max(float(((start[moving] - start[moving].mean(axis=0)) ** 2).sum()), 1e-300)
+    spread = max(float(((asked - asked.mean(axis=0)) ** 2).sum()), 1e-300)
+    start, moving = rows.placed(rows.vectors), rows.placed(np.flatnonzero(rows.cells.moves))
+    xp = namespace(start)
 
-    def placed(position: Matrix) -> Matrix:
-        vectors = start.copy()
+    def moved(position: Array) -> Array:
+        vectors = xp.asarray(start, copy=True)
         vectors[moving] += unit * position
         return vectors
 
-    position = np.zeros((len(moving), start.shape[1]))
-    state, trace = adam.start(position.shape), list[Step]()
+    position = rows.placed(np.zeros_like(asked))
+    state, trace = adam.start(position), list[Step]()
     stopped: Stopped = "max steps"
     leakage = 0.0
     # Products of a few rows at a time: on a busy machine threads wait for each other far longer than they help.
     with threadpool_limits(limits=1, user_api="blas"):
         for step in range(steps):
             slope = gradient(position)
-            if not np.isfinite(slope).all():
+            if not xp.all(xp.isfinite(slope)):
                 stopped = "diverged"
                 break
-            if not slope.any():
+            if not xp.any(slope != 0):
                 stopped = "converged"
                 break
             if step % TRACED_EVERY == 0:
-                leakage = objective(cell_moments(placed(position), rows.cells.of_user, rows.cells.key), ridge)
+                leakage = objective(cell_moments(moved(position), rows.cells.of_user, rows.cells.key), ridge)
             trace.append(Step(leakage, unit**2 * float((position**2).sum()) / spread, 1.0))
             state, change = adam.step(state, slope)
             position = position - change
@@ -128,4 +131,4 @@ def descend(
                 progress(name, step + 1, steps)
     if progress is not None and stopped != "max steps":
         progress(name, steps, steps)
-    return Moved(placed(position), tuple(trace), stopped)
+    return Moved(on_host(moved(position)), tuple(trace), stopped)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from attrcloak.errors import InvalidSettings, NotSupported
+from attrcloak.moments.arrays import beside, namespace, on_host
 from attrcloak.moments.min_norm import leakage_weight
 from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import Objectives, RowSpace, check_weight
@@ -37,6 +38,7 @@ class AttrCloakDD:
     """
 
     name: ClassVar[str] = "attrcloak-dd"
+    on_device: ClassVar[bool] = True
 
     steps: int = 300
     learning_rate: float = 0.05
@@ -70,9 +72,10 @@ class AttrCloakDD:
                 "attrcloak-dd needs interactions and the recommender's items for its loss; "
                 "without them use attrcloak-df or calibrated"
             )
-        moments, moves = rows.moments, rows.cells.moves
+        moments = rows.moments
         variance = max(moments.mean_variance, 1e-300)
-        space = RowSpace(rows.vectors, rows.cells.of_user, rows.cells.key)
+        space = RowSpace(rows.placed(rows.vectors), rows.cells.of_user, rows.cells.key)
+        xp, moves = namespace(space.start), beside(rows.cells.moves[:, None], space.start)
         objectives = Objectives(self.ridge * variance, self.pooling, drift_scale=0.0)
         rate = self.learning_rate * variance * space.users
         rng = np.random.default_rng(rows.seed)
@@ -88,7 +91,7 @@ class AttrCloakDD:
                 stopped = "diverged"
                 break
             loss, pull = rows.recommendation.gradient(position, rng)
-            pull = np.where(moves[:, None], pull, 0.0)
+            pull = xp.where(moves, pull, 0.0)
             weight = leakage_weight(
                 space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), *bounds
             )
@@ -109,4 +112,4 @@ class AttrCloakDD:
                 progress(self.name, step + 1, self.steps)
         if progress is not None and stopped != "max steps":
             progress(self.name, self.steps, self.steps)
-        return Moved(best if stopped == "diverged" else position, tuple(trace), stopped)
+        return Moved(on_host(best if stopped == "diverged" else position), tuple(trace), stopped)

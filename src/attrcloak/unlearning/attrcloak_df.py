@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from attrcloak.errors import InvalidSettings
-from attrcloak.moments.cell_moments import CellMoments, Matrix
+from attrcloak.moments.arrays import Array, on_host
+from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import (
     MomentSpace,
@@ -37,7 +38,8 @@ class AttrCloakDF:
         ridge: added to every covariance, as a share of the mean variance per dimension.
         pooling: shrinkage of small classes towards the pooled covariance, in users; see ``moments.surrogate``.
         tolerance: of "l-bfgs", on the objective's relative fall over five steps.
-        space: "moments" and "rows" give the same result to rounding. "auto" takes the cheaper one for the table.
+        space: "moments" and "rows" give the same result to rounding. "auto" takes the cheaper one for the table; on a
+            device that is "moments".
     """
 
     name: ClassVar[str] = "attrcloak-df"
@@ -65,6 +67,11 @@ class AttrCloakDF:
         if self.steps < 1 or self.learning_rate <= 0 or self.ridge < 0 or self.pooling < 0:
             raise InvalidSettings("steps and learning_rate must be positive, ridge and pooling must not be negative")
 
+    @property
+    def on_device(self) -> bool:
+        """Whether it iterates over rows on a device; from moments the table goes there for two passes alone."""
+        return self.space == "rows"
+
     @classmethod
     def paper(cls) -> "AttrCloakDF":
         """As printed: Algorithm 1, L^Reg as a sum, weight clipped to [0.1, 1], no pooling.
@@ -86,11 +93,11 @@ class AttrCloakDF:
             solution = self.solve(moments)
             moved = solution.eraser.apply(rows.vectors, rows.cells.of_user)
             return Moved(moved, solution.trace, solution.stopped, solution.eraser)
-        space = RowSpace(rows.vectors, rows.cells.of_user, rows.cells.key)
+        space = RowSpace(rows.placed(rows.vectors), rows.cells.of_user, rows.cells.key)
         position, trace, stopped = self._descend(space, moments, progress)
         if progress is not None and stopped != "max steps":
             progress(self.name, self.steps, self.steps)
-        return Moved(position, trace, stopped)
+        return Moved(on_host(position), trace, stopped)
 
     @staticmethod
     def _rows_are_cheaper(moments: CellMoments) -> bool:
@@ -99,7 +106,7 @@ class AttrCloakDF:
 
     def _descend(
         self, space: Space, moments: CellMoments, progress: Progress | None
-    ) -> tuple[Matrix, tuple[Step, ...], Stopped]:
+    ) -> tuple[Array, tuple[Step, ...], Stopped]:
         variance = max(moments.mean_variance, 1e-300)
         spread = variance * moments.dim * max(space.users, 1)
         objectives = Objectives(self.ridge * variance, self.pooling, 1 / spread if self.drift == "relative" else 1.0)

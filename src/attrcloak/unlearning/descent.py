@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings
+from attrcloak.moments.arrays import Array, beside, inner, namespace, on_host
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
 from attrcloak.moments.eraser import Eraser
@@ -28,18 +29,18 @@ ClassFields = Sequence[tuple[Matrix, Matrix]]
 class Space(Protocol):
     """Where positions live. Positions and fields are arrays of one shape, so they add and scale alike."""
 
-    start: Matrix
+    start: Array
     users: int
 
-    def marginals(self, position: Matrix) -> Sequence[ClassMoments]:
+    def marginals(self, position: Array) -> Sequence[ClassMoments]:
         """Class moments of every attribute at a position."""
         ...
 
-    def field(self, position: Matrix, gradients: ClassFields) -> Matrix:
+    def field(self, position: Array, gradients: ClassFields) -> Array:
         """The vector field sum_j (G_jk x + g_jk) / A at a position."""
         ...
 
-    def inner(self, one: Matrix, other: Matrix) -> float:
+    def inner(self, one: Array, other: Array) -> float:
         """Sum over users of the products of two fields."""
         ...
 
@@ -89,39 +90,40 @@ class MomentSpace:
 
 
 class RowSpace:
-    """Positions are the rows themselves, (n, d). Cost per step: users x attributes x d^2."""
+    """Positions are the rows themselves, (n, d), arrays or tensors. Cost per step: users x attributes x d^2."""
 
-    def __init__(self, vectors: Matrix, cells: NDArray[np.integer], key: CellKey) -> None:
+    def __init__(self, vectors: Array, cells: NDArray[np.integer], key: CellKey) -> None:
         self.start = vectors
         self.key = key
         self.users = int((~key.unmarked[cells]).sum())
         codes = key.combinations[cells]
         self._members = [
-            [np.flatnonzero(codes[:, a] == k) for k in range(classes)] for a, classes in enumerate(key.class_counts)
+            [beside(np.flatnonzero(codes[:, a] == k), vectors) for k in range(classes)]
+            for a, classes in enumerate(key.class_counts)
         ]
 
-    def marginals(self, position: Matrix) -> Sequence[ClassMoments]:
+    def marginals(self, position: Array) -> Sequence[ClassMoments]:
         marginals = []
-        d = position.shape[1]
+        xp, d = namespace(position), position.shape[1]
         for members in self._members:
             mean, covariance = np.zeros((len(members), d)), np.zeros((len(members), d, d))
             for k, rows in enumerate(members):
                 if len(rows):
-                    mean[k] = position[rows].mean(axis=0)
-                    centred = position[rows] - mean[k]
-                    covariance[k] = centred.T @ centred / len(rows)
+                    centre = xp.mean(position[rows], axis=0)
+                    centred = position[rows] - centre
+                    mean[k], covariance[k] = on_host(centre), on_host(centred.T @ centred) / len(rows)
             marginals.append(ClassMoments(np.array([len(rows) for rows in members]), mean, covariance))
         return marginals
 
-    def field(self, position: Matrix, gradients: ClassFields) -> Matrix:
-        field = np.zeros_like(position)
+    def field(self, position: Array, gradients: ClassFields) -> Array:
+        field = namespace(position).zeros_like(position)
         for members, (linear, constant) in zip(self._members, gradients, strict=True):
             for rows, matrix, offset in zip(members, linear, constant, strict=True):
-                field[rows] += position[rows] @ matrix.T + offset
+                field[rows] += position[rows] @ beside(matrix.T, position) + beside(offset, position)
         return field / len(gradients)
 
-    def inner(self, one: Matrix, other: Matrix) -> float:
-        return float(np.vdot(one, other))
+    def inner(self, one: Array, other: Array) -> float:
+        return inner(one, other)
 
 
 def per_cell(key: CellKey, gradients: ClassFields) -> tuple[Matrix, Matrix]:
@@ -153,13 +155,13 @@ class Objectives:
     pooling: float
     drift_scale: float
 
-    def leakage_and_field(self, space: Space, position: Matrix) -> tuple[float, Matrix]:
+    def leakage_and_field(self, space: Space, position: Array) -> tuple[float, Array]:
         """L^AU and its gradient."""
         parts = [surrogate_with_gradient(m, self.ridge, self.pooling) for m in space.marginals(position)]
         value = float(np.mean([part[0] for part in parts]))
         return value, space.field(position, [part[1:] for part in parts])
 
-    def drift(self, space: Space, position: Matrix) -> float:
+    def drift(self, space: Space, position: Array) -> float:
         """L^R."""
         moved = position - space.start
         return self.drift_scale * space.inner(moved, moved)
@@ -179,7 +181,7 @@ def gradient_descent(
     rate: float,
     bounds: tuple[float, float],
     progress: Callable[[int], None] | None = None,
-) -> tuple[Matrix, tuple[Step, ...], Stopped]:
+) -> tuple[Array, tuple[Step, ...], Stopped]:
     """Algorithm 1 of Wu et al. 2025 with L^Reg: step along a gAU + (1-a) gR, a by MGDA, clipped to ``bounds``.
 
     Args:
@@ -233,7 +235,7 @@ def limited_memory_bfgs(
     first_step: float,
     history: int = 10,
     progress: Callable[[int], None] | None = None,
-) -> tuple[Matrix, tuple[Step, ...], Stopped]:
+) -> tuple[Array, tuple[Step, ...], Stopped]:
     """Minimise weight * L^AU + (1 - weight) * L^R to convergence (L-BFGS; Nocedal & Wright 2006, alg. 7.4 and 7.5).
 
     With the inner product of the space this is L-BFGS on the rows, run on the moments. It is the point gradient
@@ -246,7 +248,7 @@ def limited_memory_bfgs(
         history: pairs kept for the curvature.
     """
 
-    def value_and_field(position: Matrix) -> tuple[float, float, float, Matrix]:
+    def value_and_field(position: Array) -> tuple[float, float, float, Array]:
         leakage, field = objectives.leakage_and_field(space, position)
         drift = objectives.drift(space, position)
         back = (2 * objectives.drift_scale) * (position - space.start)
@@ -255,7 +257,7 @@ def limited_memory_bfgs(
     position = space.start
     value, leakage, drift, field = value_and_field(position)
     trace = [Step(leakage, drift, weight)]
-    pairs: list[tuple[Matrix, Matrix, float]] = []
+    pairs: list[tuple[Array, Array, float]] = []
     recent = [value]
     stopped: Literal["converged", "max steps"] = "max steps"
     for step in range(steps):
@@ -294,7 +296,7 @@ def limited_memory_bfgs(
     return position, tuple(trace), stopped
 
 
-def _inverse_hessian(space: Space, field: Matrix, pairs: Sequence[tuple[Matrix, Matrix, float]]) -> Matrix:
+def _inverse_hessian(space: Space, field: Array, pairs: Sequence[tuple[Array, Array, float]]) -> Array:
     result = field
     weights = []
     for change, bend, curvature in reversed(pairs):

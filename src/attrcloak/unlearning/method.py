@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from attrcloak.data.cells import Cells
 from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.moments.arrays import Array
 from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.moments.surrogate import surrogate
@@ -21,8 +22,8 @@ Length = Literal["auto", "unit", "keep"]
 class RecommendationLoss(Protocol):
     """A recommender's own training loss as a function of user vectors, items frozen (L^Rec)."""
 
-    def gradient(self, user_vectors: Matrix, rng: np.random.Generator) -> tuple[float, Matrix]:
-        """The loss on one sampled batch, and its gradient (n, d) on the user vectors."""
+    def gradient(self, user_vectors: Array, rng: np.random.Generator) -> tuple[float, Array]:
+        """The loss on one sampled batch, and its gradient (n, d) on the user vectors; tensors where these are."""
         ...
 
 
@@ -91,6 +92,7 @@ class Rows:
         key: secret key material for null draws; never written anywhere.
         seed: for everything that is not secret.
         recommendation: the recommender's loss, None without interactions.
+        device: where torch is to work; None is NumPy.
     """
 
     table: EmbeddingTable
@@ -98,11 +100,20 @@ class Rows:
     key: bytes = field(repr=False)
     seed: int = 0
     recommendation: RecommendationLoss | None = None
+    device: str | None = None
 
     @property
     def vectors(self) -> Matrix:
         """(n, d_free) the free columns in float64."""
         return self.table.free
+
+    def placed(self, values: NDArray[np.generic]) -> Array:
+        """These numbers where the method is to work: themselves, or a tensor on the device."""
+        if self.device is None:
+            return values
+        from attrcloak.moments.torch_passes import to_device
+
+        return to_device(values, self.device)
 
     @property
     def moments(self) -> CellMoments:
@@ -126,7 +137,10 @@ class MomentMethod(Protocol):
 
 @runtime_checkable
 class RowMethod(Protocol):
-    """A method that iterates over the table."""
+    """A method that iterates over the table.
+
+    One whose ``move`` works where ``Rows.placed`` puts its arrays says so by an attribute ``on_device`` that is true.
+    """
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings, NotSupported
-from attrcloak.moments.cell_moments import Matrix
+from attrcloak.moments.arrays import Array, beside, inner, is_numpy_array, namespace
 from attrcloak.progress import Progress
 from attrcloak.unlearning.adam import Adam, descend
 from attrcloak.unlearning.method import Moved, RankingLoss, Rows
@@ -20,7 +20,8 @@ Members = Sequence[NDArray[np.int64]]
 """For each class of an attribute the rows of its users, among those who asked; an array may be empty."""
 
 ROWS_PER_CHUNK = 128
-"""Rows of a pair matrix that are worked on at once, few enough for them to stay in the processor's cache."""
+"""Rows of a pair matrix that are worked on at once, few enough for them to stay in the processor's cache; on a device,
+which has no such cache and waits for every call, all."""
 
 FEWEST = 8
 """A class too small to put this many users into each block is in every block as a whole."""
@@ -29,6 +30,8 @@ FEWEST = 8
 @dataclass(frozen=True, kw_only=True)
 class _PostTraining:
     """What U2U-R and D2D-R share: Adam, and what holds vectors back."""
+
+    on_device: ClassVar[bool] = True
 
     steps: int = 500
     learning_rate: float = 0.01
@@ -51,8 +54,8 @@ class _PostTraining:
         self,
         name: str,
         rows: Rows,
-        slope: Callable[[Matrix], Matrix],
-        size: Callable[[Matrix], float],
+        slope: Callable[[Array], Array],
+        size: Callable[[Array], float],
         progress: Progress | None,
     ) -> Moved:
         """Descend on a loss of the centred vectors of the users who asked.
@@ -67,19 +70,19 @@ class _PostTraining:
         """
         start = rows.vectors[rows.cells.moves]
         unit = (float(np.sqrt(start.var(axis=0).mean())) or 1.0) if self.relative else 1.0
-        start = (start - start.mean(axis=0)) / unit
-        held = self._held(name, rows, unit, size(start))
+        centred = rows.placed((start - start.mean(axis=0)) / unit)
+        held = self._held(name, rows, unit, size(centred))
         return descend(
             rows,
             Adam(learning_rate=self.learning_rate),
-            lambda moved: slope(start + moved) + held(moved),
+            lambda moved: slope(centred + moved) + held(moved),
             name=name,
             steps=self.steps,
             unit=unit,
             progress=progress,
         )
 
-    def _held(self, name: str, rows: Rows, unit: float, size: float) -> Callable[[Matrix], Matrix]:
+    def _held(self, name: str, rows: Rows, unit: float, size: float) -> Callable[[Array], Array]:
         """The gradient of what holds the vectors back, at a move in units of ``unit``."""
         if self.keep == "regularise":
             return lambda moved: 2 * self.regularisation * moved
@@ -136,16 +139,16 @@ class U2UR(_PostTraining):
         Raises:
             NotSupported: keep="ranking" and the run has no interactions.
         """
-        attributes = _members(rows)
+        attributes = [[rows.placed(own) for own in members] for members in _members(rows)]
 
-        def slope(vectors: Matrix) -> Matrix:
-            total = np.zeros_like(vectors)
+        def slope(vectors: Array) -> Array:
+            total = namespace(vectors).zeros_like(vectors)
             for members in attributes:
                 add_u2u_gradient(total, vectors, members)
             return total
 
         # The loss is quadratic and zero at zero, so that it is half of <gradient, vectors>.
-        return self._descend(self.name, rows, slope, lambda x: float(np.vdot(slope(x), x)) / 2, progress)
+        return self._descend(self.name, rows, slope, lambda x: inner(slope(x), x) / 2, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +222,8 @@ class D2DR(_PostTraining):
                 anchor = self._anchor(name, members, occurs)
                 pairs += [(members[k], members[anchor]) for k in occurs if k != anchor]
 
-        def slope(vectors: Matrix) -> Matrix:
-            total = np.zeros_like(vectors)
+        def slope(vectors: Array) -> Array:
+            total = namespace(vectors).zeros_like(vectors)
             for own, anchor in pairs:
                 blocks = deal(own, anchor, self.batch, rng)
                 add_mmd_gradient(total, vectors, blocks, kernels=self.kernels, factor=self.factor)
@@ -248,12 +251,13 @@ class RankingHinge:
 
     Attributes:
         steps: (m, length - 1, d) item vector of each place of the list less that of the place before; 0 past its end.
+            float32, where ``Rows.placed`` puts it.
         before: (m, length - 1) s(i_{n+1}) - s(i_n) + margin at the start, as the hinge
-            has it; minus infinity past the list's end.
+            has it; minus infinity past the list's end. Likewise.
     """
 
-    steps: NDArray[np.float32]
-    before: NDArray[np.float32]
+    steps: Array
+    before: Array
 
     @classmethod
     def of(cls, rows: Rows, loss: RankingLoss, length: int, margin: float) -> "RankingHinge":
@@ -264,17 +268,17 @@ class RankingHinge:
         items = loss.items.astype(np.float32)
         steps = np.where(there[:, :, None], items[lists[:, 1:]] - items[lists[:, :-1]], np.float32(0))
         before = np.where(there, np.diff(scores, axis=1) + margin, -np.inf)
-        return cls(steps, before.astype(np.float32))
+        return cls(rows.placed(steps), rows.placed(before.astype(np.float32)))
 
-    def gradient(self, moved: Matrix) -> Matrix:
+    def gradient(self, moved: Array) -> Array:
         """(m, d) gradient of the sum over users, once they have moved by ``moved``."""
-        gaps = self.before + np.matmul(self.steps, moved.astype(np.float32)[:, :, None])[:, :, 0]
-        hit = (gaps > 0).astype(np.float32)
-        slope: Matrix = np.matmul(hit[:, None, :], self.steps)[:, 0, :].astype(np.float64)
-        return slope
+        xp = namespace(moved)
+        gaps = self.before + (self.steps @ xp.astype(moved, xp.float32)[:, :, None])[:, :, 0]
+        hit = xp.astype(gaps > 0, xp.float32)
+        return xp.astype((hit[:, None, :] @ self.steps)[:, 0, :], xp.float64)
 
 
-def add_u2u_gradient(slope: Matrix, vectors: Matrix, members: Members) -> None:
+def add_u2u_gradient(slope: Array, vectors: Array, members: Members) -> None:
     """Add the gradient of sum ||x_i - x_j||^2 over pairs in different classes to ``slope`` (n, d), in O(n d).
 
     For user x of class k, with n users in all classes, it is 2 [(n - n_k)(x - mu_k) + n (mu_k - mu)]; in this form
@@ -284,15 +288,16 @@ def add_u2u_gradient(slope: Matrix, vectors: Matrix, members: Members) -> None:
     if len(occurs) < 2:
         return
     users = sum(map(len, occurs))
-    means = [vectors[rows].mean(axis=0) for rows in occurs]
+    xp = namespace(vectors)
+    means = [xp.mean(vectors[rows], axis=0) for rows in occurs]
     centre = sum(len(rows) * mean for rows, mean in zip(occurs, means, strict=True)) / users
     for rows, mean in zip(occurs, means, strict=True):
         slope[rows] += 2 * ((users - len(rows)) * (vectors[rows] - mean) + users * (mean - centre))
 
 
 def add_mmd_gradient(
-    slope: Matrix,
-    vectors: Matrix,
+    slope: Array,
+    vectors: Array,
     blocks: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     *,
     kernels: int,
@@ -300,11 +305,11 @@ def add_mmd_gradient(
 ) -> None:
     """Add the mean over blocks of the gradient of MMD^2 between two classes to ``slope`` (n, d)."""
     for one, other in blocks:
-        both = np.concatenate([one, other])
+        both = beside(np.concatenate([one, other]), vectors)
         slope[both] += mmd_gradient(vectors[both], len(one), kernels=kernels, factor=factor) / len(blocks)
 
 
-def mmd_gradient(vectors: Matrix, first: int, *, kernels: int, factor: float) -> Matrix:
+def mmd_gradient(vectors: Array, first: int, *, kernels: int, factor: float) -> Array:
     """Gradient of MMD^2 between the first ``first`` users and the others, the kernels' widths held fixed.
 
     With w = 1 / size of the class, negative for the others, MMD^2 = w^T K w, and its gradient on x_i is
@@ -320,46 +325,46 @@ def mmd_gradient(vectors: Matrix, first: int, *, kernels: int, factor: float) ->
     Returns:
         (n, d) float64; zero when all vectors are the same.
     """
-    users = len(vectors)
-    centred = vectors - vectors.mean(axis=0)
+    xp, users = namespace(vectors), len(vectors)
+    centred = vectors - xp.mean(vectors, axis=0)
     # The mean over pairs of distinct users of ||x_i - x_j||^2.
-    distance = 2 * float((centred**2).sum()) / max(users - 1, 1)
+    distance = 2 * float(xp.sum(centred**2)) / max(users - 1, 1)
     if not distance > 0:
-        return np.zeros_like(vectors)
-    unit = np.sqrt(distance)
-    x = (centred / unit).astype(np.float32)
-    weights = np.where(np.arange(users) < first, 1 / first, -1 / max(users - first, 1)).astype(np.float32)
-    weighted = np.column_stack([weights[:, None] * x, weights])
-    widths = np.float32(factor) ** (np.arange(kernels, dtype=np.float32)[::-1] - kernels // 2)
+        return xp.zeros_like(vectors)
+    unit = distance**0.5
+    x = xp.astype(centred / unit, xp.float32)
+    of_each = np.where(np.arange(users) < first, 1 / first, -1 / max(users - first, 1)).astype(np.float32)
+    weights = beside(of_each, x)[:, None]
+    weighted = xp.concat([weights * x, weights], axis=1)
+    widths = [float(factor) ** (m - kernels // 2) for m in range(kernels - 1, -1, -1)]
     # One product gives the exponents of the widest kernel, -||x_i - x_j||^2 / h.
-    norms, ones = np.einsum("nd,nd->n", x, x), np.ones(users, dtype=np.float32)
-    left = np.column_stack([2 * x, -norms, -ones]) / widths[0]
-    right = np.column_stack([x, ones, norms])
-    sums = np.zeros_like(weighted)
-    for start in range(0, users, ROWS_PER_CHUNK):
-        stop = min(start + ROWS_PER_CHUNK, users)
+    norms, ones = xp.vecdot(x, x)[:, None], xp.ones_like(weights)
+    left = xp.concat([2 * x, -norms, -ones], axis=1) / widths[0]
+    right = xp.concat([x, ones, norms], axis=1)
+    sums = xp.zeros_like(weighted)
+    rows_at_once = ROWS_PER_CHUNK if is_numpy_array(x) else users
+    for start in range(0, users, rows_at_once):
+        stop = min(start + rows_at_once, users)
         slopes = _kernel_slopes(left[start:stop] @ right[start:].T, widths, factor)
         sums[start:stop] += slopes @ weighted[start:]
         sums[stop:] += slopes[:, stop - start :].T @ weighted[start:stop]
-    own = sums[:, -1:].astype(np.float64) * x - sums[:, :-1]
-    return np.asarray(-4 * weights[:, None].astype(np.float64) * own / unit)
+    own = xp.astype(sums[:, -1:], xp.float64) * x - sums[:, :-1]
+    return -4 * xp.astype(weights, xp.float64) * own / unit
 
 
-def _kernel_slopes(exponents: NDArray[np.float32], widths: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """-K' of every pair, sum_m exp(-D / h_m) / h_m, from -D / h_0, which it overwrites.
+def _kernel_slopes(exponents: Array, widths: Sequence[float], factor: float) -> Array:
+    """-K' of every pair, sum_m exp(-D / h_m) / h_m, from -D / h_0.
 
     ``widths`` go down from the widest; each kernel is the one before it to the power ``factor``.
     """
-    kernel = np.exp(exponents, out=exponents)
-    slopes: NDArray[np.float32] = kernel / widths[0]
-    scaled = np.empty_like(kernel)
+    kernel = namespace(exponents).exp(exponents)
+    slopes = kernel / widths[0]
     for width in widths[1:]:
         if factor == 2:
-            np.multiply(kernel, kernel, out=kernel)
+            kernel *= kernel
         else:
-            np.power(kernel, np.float32(factor), out=kernel)
-        np.multiply(kernel, 1 / width, out=scaled)
-        slopes += scaled
+            kernel **= factor
+        slopes += kernel * (1 / width)
     return slopes
 
 

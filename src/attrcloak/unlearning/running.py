@@ -70,21 +70,23 @@ def run(
         seed: for what is random but not secret.
         recommendation: the recommender's loss, for methods that use interactions.
         progress: called with (stage, done, total).
-        device: where torch runs the passes, such as "cuda" or "cuda:1", for methods that solve from moments; None is
-            NumPy. The table has to fit there twice. Results agree with NumPy's to rounding.
+        device: where torch works, such as "cuda" or "cuda:1": the two passes of methods that solve from moments, or
+            the iteration of those that say ``on_device``; None is NumPy. The table has to fit there twice, for an
+            iteration in float64 and some ten times. Results agree with NumPy's to rounding.
 
     Raises:
         InvalidInput: nobody of the table asked for anything, or the table and the people do not fit.
         InvalidSettings: there is no such device.
         MissingExtra: a device is named and torch is not installed.
         NotSupported: the method asks for unit length and the table's scoring does not allow it, or it iterates over
-            rows and a device is named.
+            rows in NumPy alone and a device is named.
     """
     began = time.perf_counter()
-    if device is not None and not isinstance(method, MomentMethod):
+    on_rows = isinstance(method, RowMethod) and (device is None or getattr(method, "on_device", False))
+    if not on_rows and not isinstance(method, MomentMethod):
         raise NotSupported(
-            f"{method.name} iterates over rows, which is not done on a device; leave the device out, or name a method "
-            "that solves from moments, such as attrcloak-df"
+            f"{method.name} iterates over rows in NumPy alone, not on a device; leave the device out, or name a method "
+            "that can, such as attrcloak-df"
         )
     people = people.align(table.ids)
     cells = people.cells(attributes)
@@ -94,12 +96,13 @@ def run(
     length: Length = getattr(method, "length", "keep")
     scaling: Scaling = "unit" if length == "unit" or (length == "auto" and table.scoring == "dot") else "none"
     scaled, lengths, common = unit_length(table) if scaling == "unit" else (table, None, 1.0)
-    rows = Rows(scaled, cells, secret, seed, recommendation)
+    rows = Rows(scaled, cells, secret, seed, recommendation, device)
     moved: Moved
-    if isinstance(method, RowMethod) and device is None:
+    if on_rows:
+        assert isinstance(method, RowMethod)
         moments, moved = rows.moments, method.move(rows, progress)
     else:
-        assert isinstance(method, MomentMethod)  # checked above, where a device is named
+        assert isinstance(method, MomentMethod)
         moments, moved = _in_two_passes(method, scaled, cells, device)
     given = moments if scaled is table else cell_moments(_placed(table, device), cells.of_user, cells.key)
     moved = _leave_constant_columns(moved, rows.vectors, cells.moves)
