@@ -1,17 +1,21 @@
 """How good recommendations are: NDCG and hit rate per user, with intervals, overall and per class.
 
-Three protocols (every number names the one it was measured by):
+Three protocols of a split (every number names the one it was measured by):
 
     leave-one-out   the user's last item among all items the user has not seen in training or validation
     sampled-99      the user's last item among itself and 99 random unseen items; higher numbers, not comparable
     paper           how well the training items are ranked, nothing masked (Wu et al. 2025): fit, not foresight
+
+``evaluate_held_out`` has no split, only who has seen and who took what:
+
+    held-out        all items a user took later, one or more, among all that the user had not seen
 
 Items of equal score: the relevant ones are placed last. A model that scores everything alike earns nothing.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +25,10 @@ from attrcloak.data.interactions import NO_ITEM, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
 from attrcloak.progress import Progress
 
-Protocol = Literal["leave-one-out", "sampled-99", "paper"]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Protocol = Literal["leave-one-out", "sampled-99", "paper", "held-out"]
 Interval = tuple[float, float]
 PROTOCOLS: tuple[Protocol, ...] = ("leave-one-out", "sampled-99", "paper")
 CUTOFFS = (5, 10)
@@ -120,13 +127,64 @@ def evaluate(
         chunk = rows[start : start + _CHUNK]
         scores = _checked(score(chunk), len(chunk), items)
         if protocol == "paper":
-            measured = _train_fit(scores, chunk, split)
+            measured = _several(scores, split.train.matrix[chunk])
         else:
             measured = _held_out(_places(scores, chunk, split, rng if protocol == "sampled-99" else None))
         for metric, values in measured.items():
             per_user[metric][start : start + len(chunk)] = values
         if progress is not None:
             progress("evaluating", start + len(chunk), len(rows))
+    classes = {} if people is None else _per_class(per_user, people.align(split.train.users.take(rows)))
+    return _report(protocol, per_user, rows, classes, seed)
+
+
+def evaluate_held_out(
+    score: Callable[[NDArray[np.int64]], NDArray[np.floating]],
+    seen: "csr_array",
+    held_out: "csr_array",
+    *,
+    progress: Progress | None = None,
+) -> UtilityReport:
+    """Rank, for every user, all items that the user had not seen, and find those that the user took later.
+
+    NDCG with all of these relevant alike, ideal at min(K, relevant) of them on top; HR@K = hits / min(K, relevant).
+
+    Args:
+        score: as in ``evaluate``.
+        seen: (m, I) 1 for items of training; never recommended, and not counted where they are held out too.
+        held_out: (m, I) 1 for items to find; a user without any is left out.
+        progress: called with ("evaluating", users done, users).
+
+    Raises:
+        InvalidInput: nobody has an item to find, or ``score`` returns another shape or values that are not numbers.
+    """
+    relevant = held_out - held_out * seen
+    relevant.eliminate_zeros()
+    rows = np.flatnonzero(np.diff(relevant.indptr))
+    if len(rows) == 0:
+        raise InvalidInput(
+            f"none of {held_out.shape[0]} users has a held-out item not seen before; there is nothing to evaluate"
+        )
+    per_user = {metric: np.empty(len(rows)) for metric in METRICS}
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        scores = _checked(score(chunk), len(chunk), held_out.shape[1])
+        pairs = seen[chunk].tocoo()
+        scores[pairs.row, pairs.col] = -np.inf
+        for metric, values in _several(scores, relevant[chunk]).items():
+            per_user[metric][start : start + len(chunk)] = values
+        if progress is not None:
+            progress("evaluating", start + len(chunk), len(rows))
+    return _report("held-out", per_user, rows, {}, 0)
+
+
+def _report(
+    protocol: Protocol,
+    per_user: Mapping[str, NDArray[np.float64]],
+    rows: NDArray[np.int64],
+    per_class: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    seed: int,
+) -> UtilityReport:
     return UtilityReport(
         protocol=protocol,
         users=len(rows),
@@ -134,7 +192,7 @@ def evaluate(
         ci={metric: _interval(values) for metric, values in per_user.items()},
         per_user=per_user,
         rows=rows,
-        per_class={} if people is None else _per_class(per_user, people.align(split.train.users.take(rows))),
+        per_class=per_class,
         seed=seed,
     )
 
@@ -229,17 +287,16 @@ def _held_out(places: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     return measured
 
 
-def _train_fit(scores: NDArray[np.floating], rows: NDArray[np.int64], split: Split) -> dict[str, NDArray[np.float64]]:
-    """Metrics with every training item relevant: HR@K = hits / min(K, relevant), ideal NDCG likewise."""
+def _several(scores: NDArray[np.floating], relevant: "csr_array") -> dict[str, NDArray[np.float64]]:
+    """Metrics with several relevant items (m, I) each: HR@K = hits / min(K, relevant), ideal NDCG likewise."""
     length = min(max(CUTOFFS), scores.shape[1])
-    relevant = split.train.matrix[rows]
     is_relevant = np.zeros(scores.shape, dtype=bool)
     pairs = relevant.tocoo()
     is_relevant[pairs.row, pairs.col] = True
     # Ties: lexsort by score, then irrelevant before relevant, on the few items that can reach the list.
     limit = np.partition(scores, scores.shape[1] - length, axis=1)[:, scores.shape[1] - length]
-    hits = np.zeros((len(rows), max(CUTOFFS)), dtype=np.float64)
-    for row in range(len(rows)):
+    hits = np.zeros((len(scores), max(CUTOFFS)), dtype=np.float64)
+    for row in range(len(scores)):
         candidates = np.flatnonzero(scores[row] >= limit[row])
         order = np.lexsort((is_relevant[row, candidates], -scores[row, candidates]))[:length]
         hits[row, : len(order)] = is_relevant[row, candidates[order]]

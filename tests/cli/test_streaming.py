@@ -318,3 +318,25 @@ def test_a_table_that_is_not_there_is_called_so(world, run):
     done = run("unlearn", "nosuch", "--attributes", "people.csv", "-o", "new.d")
     assert done.code == 1
     assert "nosuch: there is no such file" in done.err
+
+
+def test_a_folder_is_evaluated_on_what_users_took_later_beside_the_table_before(folder, run):
+    rng = np.random.default_rng(0)
+    np.save("items.npy", rng.normal(size=(30, np.load("users.npy").shape[1])))
+    took = [f"{user},{item}" for user in range(240) for item in rng.choice(30, 3, replace=False)]
+    Path("later.csv").write_text("\n".join(["user_id,item_id", *took]) + "\n")
+    words = ("evaluate", "users", "--items", "items.npy", "--held-out", "later.csv", "--original", "users.npy")
+    done = run(*words)
+    assert done.code == 0
+    assert "all of the users with held-out items: 240" in done.err
+    assert "share 1.000 [1.000, 1.000]" in done.out
+    some = run(*words, "--users", 50, "--json")
+    assert (some.json["schema"], some.json["sampled"]) == ("attrcloak/evaluate-files/1", True)
+    assert some.json["vectors"]["users"] == 50
+    assert some.json["vectors"] == some.json["original"]
+
+
+def test_a_table_to_compare_with_needs_what_users_took_later(folder, run):
+    done = run("evaluate", "users.npy", "--items", "items.npy", "--original", "users.npy")
+    assert done.code == 1
+    assert "--held-out" in done.err

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attrcloak.cli import files
-from attrcloak.errors import InvalidInput
+from attrcloak.cli import files, streaming
+from attrcloak.cli.options import IdColumn, VectorColumn, Workers
+from attrcloak.errors import InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
     from attrcloak.data import UserAttributes
@@ -127,8 +128,44 @@ def train(
 
 
 def evaluate(
-    vectors: Annotated[Path, typer.Argument(help="User vectors, such as users.npz of train or a table made from it.")],
-    items: Annotated[Path, typer.Option(help="Item vectors of the same recommender (.npy).", show_default=False)],
+    vectors: Annotated[
+        str,
+        typer.Argument(
+            help="User vectors, such as users.npz of train or a table made from it; with --held-out a folder or a URI, "
+            "too.",
+            show_default=False,
+        ),
+    ],
+    items: Annotated[
+        str,
+        typer.Option(
+            help="Item vectors of the same recommender (.npy; with --held-out Parquet with item_id, too).",
+            show_default=False,
+        ),
+    ],
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            "--held-out",
+            help="CSV, TSV or Parquet with user_id,item_id, or a folder: what users took after the training, to be "
+            "found instead of the held-out items of a data set.",
+        ),
+    ] = None,
+    seen: Annotated[
+        str | None, typer.Option(help="The same of the training, not to be recommended again; goes with --held-out.")
+    ] = None,
+    original: Annotated[
+        str | None, typer.Option(help="The table before, to compare with; goes with --held-out.")
+    ] = None,
+    users: Annotated[
+        int, typer.Option(help="Most users to look at, drawn by a hash of their ids; goes with --held-out.", min=1)
+    ] = 20_000,
+    id_column: IdColumn = None,
+    vector_column: VectorColumn = None,
+    engine: Annotated[
+        str, typer.Option(help="With --held-out: auto, in-process, pool, ray or spark read the tables.")
+    ] = "auto",
+    workers: Workers = None,
     dataset: DatasetName = "ml-100k",
     data_dir: DataDir = None,
     protocol: Annotated[str, typer.Option(help="leave-one-out, sampled-99 or paper (train-fit).")] = "leave-one-out",
@@ -137,10 +174,19 @@ def evaluate(
         bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")
     ] = False,
 ) -> None:
-    """NDCG and HR of user vectors on the held-out items of a data set, with the seed that split it at training.
+    """NDCG and HR of user vectors, on the held-out items of a data set, with the seed of the training, or on your own.
 
     Example: attrcloak evaluate model/users.npz --items model/items.npy --dataset ml-100k
+    Example: attrcloak evaluate safer --items items.npy --held-out later.parquet --seen before.parquet --original users
     """
+    if held_out is not None:
+        streaming.evaluate_streaming(
+            vectors, items, held_out, seen=seen, original=original, users=users, id_column=id_column,
+            vector_column=vector_column, engine=engine, workers=workers, as_json=as_json,
+        )  # fmt: skip
+        return
+    if seen is not None or original is not None:
+        raise InvalidSettings("--seen and --original go with --held-out; a data set has its own split")
     import numpy as np
 
     from attrcloak.data.datasets import load
@@ -149,8 +195,8 @@ def evaluate(
     from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import progress_bar
 
-    table = read_vectors(vectors)
-    item_vectors = read_vectors(items).vectors
+    table = read_vectors(Path(vectors), id_column=id_column, vector_column=vector_column)
+    item_vectors = read_vectors(Path(items)).vectors
     with progress_bar(as_json) as progress:
         loaded = load(dataset, data_dir, progress)
         rows = table.ids.rows(loaded.interactions.users)

@@ -189,6 +189,53 @@ def audit_streaming(
     return broken
 
 
+def evaluate_streaming(
+    vectors: str,
+    items: str,
+    held_out: str,
+    *,
+    seen: str | None,
+    original: str | None,
+    users: int,
+    id_column: str | None,
+    vector_column: str | None,
+    engine: str,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Rank items for a sample of users, and say how good the ranking is, beside that of another table."""
+    from attrcloak.json_text import dump
+    from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.streaming import evaluate_files
+
+    with progress_bar(as_json) as progress:
+        found = evaluate_files(
+            vectors,
+            items,
+            held_out,
+            seen=seen,
+            original=original,
+            users=users,
+            id_column=id_column,
+            vector_column=vector_column,
+            engine=engine,
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        print(dump(found.to_json()), end="")
+        return
+    of_whom = "all" if found.everybody else "a sample, drawn by a hash of their ids,"
+    files.note(f"{of_whom} of the users with held-out items: {found.report.users} with one not seen before")
+    for metric, value in found.report.values.items():
+        low, high = found.report.ci[metric]
+        line = f"{metric} {value:.4f} [{low:.4f}, {high:.4f}]"
+        if found.original is not None:
+            ratio, least, most = found.ratios[metric]
+            line += f", original {found.original.values[metric]:.4f}, share {ratio:.3f} [{least:.3f}, {most:.3f}]"
+        print(line)
+
+
 def move_by_kept_maps(
     sources: "Sources", eraser: "Eraser", engine: str | None, workers: int | None, *, back: bool
 ) -> None:

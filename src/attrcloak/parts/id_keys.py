@@ -88,6 +88,44 @@ def uniform(keys: Keys) -> Words:
     return mixed(mixed(keys.low) ^ keys.highs)
 
 
+@dataclass(frozen=True, eq=False)
+class KeyIndex:
+    """Which row each id is in, for few enough of them for memory.
+
+    Attributes:
+        hashes: (n,) of the ids, sorted.
+        order: (n,) the row of each.
+        keys: of the ids, in the order of the hashes: equal hashes are no proof of equal ids.
+    """
+
+    hashes: Words
+    order: NDArray[np.int64]
+    keys: Keys
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @classmethod
+    def of(cls, keys: Keys) -> "KeyIndex":
+        """Of the keys of rows 0, 1, 2, ..."""
+        hashes = uniform(keys)
+        order = np.argsort(hashes, kind="stable")
+        return cls(hashes[order], order, Keys(keys.low[order], keys.highs[order]))
+
+    @property
+    def repeated(self) -> int:
+        """Rows whose id occurs in an earlier one."""
+        return len(self.hashes) - len(np.unique(self.hashes))
+
+    def rows(self, wanted: Keys) -> NDArray[np.int64]:
+        """(m,) row of each wanted id, -1 where there is no such id."""
+        if not len(self):
+            return np.full(len(wanted), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.hashes, uniform(wanted)), len(self) - 1)
+        same = (self.keys.low[at] == wanted.low) & (self.keys.highs[at] == wanted.highs)
+        return np.where(same, self.order[at], -1)
+
+
 class KeyFile:
     """Keys in a file, in the order they were added; each chunk is read when it is asked for.
 

@@ -21,7 +21,7 @@ from attrcloak.parts.people_scan import batches_of
 from attrcloak.parts.user_items import UserItems, UserItemsFile
 from attrcloak.progress import Progress
 
-_COLUMNS = ["user_id", "item_id"]
+PAIR_COLUMNS = ["user_id", "item_id"]
 _BYTES_PER_INTERACTION = 4
 """At least so many in any file, compressed or not; it only decides how many buckets there are."""
 _PLACED = np.dtype([("row", np.int64), ("item", np.int32)])
@@ -98,8 +98,8 @@ def deal_interactions(
     guess = sum(place.stamp()[0] for place in files) // _BYTES_PER_INTERACTION
     by_user = Buckets(folder / "by-user", max(rows.rows, guess) // ROWS_PER_BUCKET + 1, DEALT)
     strange_items, interactions = _Unknown(0, set()), 0
-    for place, first_row, batch in batches_of(files, _COLUMNS):
-        users, wanted = _keys(place, first_row, batch)
+    for place, first_row, batch in batches_of(files, PAIR_COLUMNS):
+        users, wanted = pair_keys(place, first_row, batch)
         item = items.rows(wanted)
         missing = item < 0
         if missing.any():
@@ -148,9 +148,14 @@ def deal_interactions(
     return Dealt(interactions, repeated, useful)
 
 
-def _keys(place: Location, first_row: int, batch: Any) -> tuple[Keys, Keys]:
+def pair_keys(place: Location, first_row: int, batch: Any) -> tuple[Keys, Keys]:
+    """The keys of users and items in a batch of ``PAIR_COLUMNS``.
+
+    Raises:
+        InvalidInput: ids are missing or no ids, with the file and the first rows.
+    """
     try:
-        users, items = (keys_of(batch.column(name), name, first_row) for name in _COLUMNS)
+        users, items = (keys_of(batch.column(name), name, first_row) for name in PAIR_COLUMNS)
     except InvalidInput as error:
         raise InvalidInput(in_file(place, error)) from error
     return users, items

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput, raise_if
-from attrcloak.parts.id_keys import Keys, Words, keys_of, uniform
+from attrcloak.parts.id_keys import KeyIndex, Keys, keys_of
 from attrcloak.parts.location import Location
 from attrcloak.parts.part import in_file, open_parts
 
@@ -17,15 +17,11 @@ class ItemTable:
 
     Attributes:
         vectors: (I, d) float64, in the order of the files.
-        hashes: (I,) sorted hashes of the ids.
-        order: (I,) the row of each.
-        keys: of the ids, in the order of the hashes: equal hashes are no proof of equal ids.
+        index: of their ids.
     """
 
     vectors: NDArray[np.float64]
-    hashes: Words
-    order: NDArray[np.int64]
-    keys: Keys
+    index: KeyIndex
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -37,19 +33,14 @@ class ItemTable:
         Raises:
             InvalidInput: an id occurs more than once.
         """
-        hashes = uniform(keys)
-        order = np.argsort(hashes, kind="stable")
-        repeated = len(hashes) - len(np.unique(hashes))
-        if repeated:
-            raise InvalidInput(f"{repeated} item ids occur more than once; keep one vector for each item")
-        by_hash = Keys(keys.low[order], keys.highs[order])
-        return cls(np.asarray(vectors, dtype=np.float64), hashes[order], order, by_hash)
+        index = KeyIndex.of(keys)
+        if index.repeated:
+            raise InvalidInput(f"{index.repeated} item ids occur more than once; keep one vector for each item")
+        return cls(np.asarray(vectors, dtype=np.float64), index)
 
     def rows(self, wanted: Keys) -> NDArray[np.int64]:
         """(m,) row of each wanted item, -1 where there is no such item."""
-        at = np.minimum(np.searchsorted(self.hashes, uniform(wanted)), len(self) - 1)
-        same = (self.keys.low[at] == wanted.low) & (self.keys.highs[at] == wanted.highs)
-        return np.where(same, self.order[at], -1)
+        return self.index.rows(wanted)
 
 
 def read_items(place: Location) -> ItemTable:

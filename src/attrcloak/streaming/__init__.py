@@ -3,13 +3,16 @@
 from attrcloak.streaming.audit_run import FilesAudit, audit_files
 from attrcloak.streaming.kept_maps import KeptMaps, other_than_at_the_run
 from attrcloak.streaming.run import Sources, StreamedRelease, unlearn_files
+from attrcloak.streaming.utility_run import FilesUtility, evaluate_files
 
 __all__ = [
     "FilesAudit",
+    "FilesUtility",
     "KeptMaps",
     "Sources",
     "StreamedRelease",
     "audit_files",
+    "evaluate_files",
     "other_than_at_the_run",
     "unlearn_files",
 ]
