@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.interactions import Interactions, Split
 from attrcloak.errors import InvalidInput, InvalidSettings
-from attrcloak.evaluation import METRICS, evaluate, paired_ratio
+from attrcloak.evaluation import METRICS, evaluate, evaluate_held_out, paired_ratio
 
 
 def split_of(users: int = 40, items: int = 30, seed: int = 0) -> Split:
@@ -236,3 +237,43 @@ def test_json_has_the_four_metrics_and_nothing_per_user() -> None:
 def test_import_needs_no_torch() -> None:
     code = "import sys, attrcloak.evaluation; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def naive_several(scores: np.ndarray, seen: np.ndarray, held: np.ndarray, cutoff: int) -> tuple[list[float], list]:
+    """NDCG and HR by loops over users and places, items of equal score with the relevant ones last."""
+    ndcg, hit = [], []
+    for user in range(len(scores)):
+        relevant = {i for i in range(scores.shape[1]) if held[user, i] and not seen[user, i]}
+        if not relevant:
+            continue
+        unseen = [i for i in range(scores.shape[1]) if not seen[user, i]]
+        ranking = sorted(unseen, key=lambda i: (-scores[user, i], i in relevant))[:cutoff]
+        gain = sum(1 / math.log2(place + 2) for place, i in enumerate(ranking) if i in relevant)
+        possible = min(cutoff, len(relevant))
+        ndcg.append(gain / sum(1 / math.log2(place + 2) for place in range(possible)))
+        hit.append(len(relevant & set(ranking)) / possible)
+    return ndcg, hit
+
+
+@pytest.mark.parametrize("levels", [None, 3])
+@pytest.mark.parametrize("items", [6, 40])
+def test_several_held_out_items_are_as_in_a_naive_loop(items: int, levels: int | None, monkeypatch) -> None:
+    monkeypatch.setattr("attrcloak.evaluation._CHUNK_BYTES", 7 * 8 * items)  # seven users at a time
+    rng = np.random.default_rng(items)
+    shape = (60, items)
+    scores = rng.normal(size=shape) if levels is None else rng.integers(0, levels, size=shape).astype(float)
+    seen, held = rng.random(shape) < 0.4, rng.random(shape) < 0.15
+    asked: list[int] = []
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        asked.append(len(rows))
+        return scores[rows]
+
+    report = evaluate_held_out(score, csr_array(seen.astype(np.float32)), csr_array(held.astype(np.float32)))
+    assert max(asked) == 7
+    for cutoff in (5, 10):
+        ndcg, hit = naive_several(scores, seen, held, cutoff)
+        np.testing.assert_allclose(report.per_user[f"ndcg@{cutoff}"], ndcg)
+        np.testing.assert_allclose(report.per_user[f"hr@{cutoff}"], hit)
+    assert report.users == len(ndcg)
+    assert items > 6 or len(ndcg) < 60  # some have nothing to find

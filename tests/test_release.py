@@ -13,6 +13,7 @@ from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, NotSupported, UnknownCell
 from attrcloak.recommenders import train
 from attrcloak.release import (
+    FLOW_DIMENSIONS,
     FLOW_USERS,
     Verdict,
     apply_eraser,
@@ -176,12 +177,18 @@ def test_without_a_method_a_table_flows_as_long_as_that_takes_minutes() -> None:
     small, people = planted_leak(users=100, dim=4)
     assert plan(small, people).method == "calibrated-flow"
     assert unlearn(small, people, check=False).result.method == "calibrated-flow"
-    largest, larger = (
-        EmbeddingTable(Ids.range(users), np.zeros((users, 2), np.float32), "made up")
-        for users in (FLOW_USERS, FLOW_USERS + 1)
-    )
-    assert method_for(largest).name == "calibrated-flow"
-    assert method_for(larger).name == "calibrated"
+    for users, dim, frozen, method in (
+        (FLOW_USERS, 2, (), "calibrated-flow"),
+        (FLOW_USERS + 1, 2, (), "calibrated"),
+        (10, FLOW_DIMENSIONS, (), "calibrated-flow"),
+        (10, FLOW_DIMENSIONS + 1, (), "calibrated"),
+        (10, FLOW_DIMENSIONS + 1, (0,), "calibrated-flow"),
+    ):
+        table = EmbeddingTable(Ids.range(users), np.zeros((users, dim), np.float32), "made up", frozen_columns=frozen)
+        assert method_for(table).name == method
+    largest = EmbeddingTable(Ids.range(FLOW_USERS), np.zeros((FLOW_USERS, FLOW_DIMENSIONS), np.float32), "made up")
+    group = UserAttributes.from_values(largest.ids, group=np.arange(FLOW_USERS) % 2)
+    assert plan(largest, group).memory_bytes < 2**30
 
 
 def test_without_a_check_there_is_no_verdict() -> None:

@@ -37,6 +37,8 @@ RESAMPLES = 1000
 SAMPLED_NEGATIVES = 99
 
 _CHUNK = 512
+_CHUNK_BYTES = 1 << 26
+"""Scores of a chunk in float64, where items may be millions; some four times that is held at once."""
 _DISCOUNTS = 1 / np.log2(np.arange(2, max(CUTOFFS) + 2))
 
 
@@ -166,11 +168,13 @@ def evaluate_held_out(
             f"none of {held_out.shape[0]} users has a held-out item not seen before; there is nothing to evaluate"
         )
     per_user = {metric: np.empty(len(rows)) for metric in METRICS}
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
+    at_once = min(max(_CHUNK_BYTES // (8 * held_out.shape[1]), 1), _CHUNK)
+    for start in range(0, len(rows), at_once):
+        chunk = rows[start : start + at_once]
         scores = _checked(score(chunk), len(chunk), held_out.shape[1])
         pairs = seen[chunk].tocoo()
-        scores[pairs.row, pairs.col] = -np.inf
+        known = pairs.data != 0
+        scores[pairs.row[known], pairs.col[known]] = -np.inf
         for metric, values in _several(scores, relevant[chunk]).items():
             per_user[metric][start : start + len(chunk)] = values
         if progress is not None:

@@ -5,7 +5,7 @@ import typer
 
 import attrcloak
 from attrcloak.cli import app
-from attrcloak.release import FLOW_USERS
+from attrcloak.release import FLOW_DIMENSIONS, FLOW_USERS
 
 COMMANDS = (
     "demo", "train", "audit", "unlearn", "apply", "undo", "evaluate", "compare", "reproduce", "report", "data",
@@ -28,7 +28,7 @@ def test_help_has_an_example_and_explains_every_option(run, command):
 
 def test_the_help_of_the_method_says_up_to_which_size_a_table_flows():
     method = next(p for p in typer.main.get_command(app).commands["unlearn"].params if p.name == "method")
-    assert f"up to {FLOW_USERS:,} users" in method.help
+    assert f"up to {FLOW_USERS:,} users and {FLOW_DIMENSIONS} dimensions" in method.help
 
 
 def test_no_command_shows_the_help(run):

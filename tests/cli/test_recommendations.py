@@ -106,8 +106,21 @@ def test_train_evaluate_unlearn_evaluate(folder, run, model):
     assert done.code == 0, done.err
     after = run("evaluate", "new.npz", "--items", "model/items.npy", *source, "--json")
     assert after.code == 0, after.err
+    held = _held_out(Path("model"))
+    words = ("evaluate", "new.npz", "--items", "model/items.parquet", "--held-out", "later.csv")
+    beside = run(*words, "--original", "model/users.npz", "--json")
+    assert beside.code == 0, beside.err
+    assert beside.json["vectors"]["users"] == held
     if model == "bpr":  # its last column is a constant 1 of the scoring, and no method may move it
         np.testing.assert_array_equal(_vectors("new.npz")[:, -1], 1.0)
+
+
+def _held_out(model: Path) -> int:
+    """Some pairs in the ids of the data set, as later.csv; returns their users."""
+    items = pq.read_table(model / "items.parquet")["item_id"].to_pylist()
+    lines = [f"{user},{items[user % len(items)]}" for user in range(20)]  # users have the ids 0, 1, 2, ...
+    Path("later.csv").write_text("\n".join(["user_id,item_id", *lines]) + "\n")
+    return len(lines)
 
 
 def _vectors(path: str) -> np.ndarray:

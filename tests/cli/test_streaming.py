@@ -339,4 +339,10 @@ def test_a_folder_is_evaluated_on_what_users_took_later_beside_the_table_before(
 def test_a_table_to_compare_with_needs_what_users_took_later(folder, run):
     done = run("evaluate", "users.npy", "--items", "items.npy", "--original", "users.npy")
     assert done.code == 1
-    assert "--held-out" in done.err
+    assert "--original is for pairs of your own; add --held-out" in done.err
+    done = run("evaluate", "users.npy", "--items", "items.npy", "--held-out", "later.csv", "--protocol", "paper")
+    assert done.code == 1
+    assert "--protocol is for a data set" in done.err
+    done = run("evaluate", "users", "--items", "items.npy")
+    assert done.code == 1
+    assert "users is a folder or a URI: name what its users took later with --held-out" in done.err

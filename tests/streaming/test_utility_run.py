@@ -2,13 +2,14 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from attrcloak.data import EmbeddingTable, Ids
 from attrcloak.data.interactions import NO_ITEM, Interactions
 from attrcloak.data.vector_files import write_vectors
-from attrcloak.errors import InvalidInput, InvalidSettings
+from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile
 from attrcloak.evaluation import evaluate
 from attrcloak.streaming import evaluate_files
 from attrcloak.streaming.utility_run import FilesUtility
@@ -42,8 +43,6 @@ def write_pairs(world, name, users, item_rows, names) -> None:
     order = np.random.default_rng(0).permutation(np.append(np.arange(len(users)), 0))
     table = pa.table({"user_id": users[order], "item_id": names[item_rows[order]].astype(np.int64)})
     if name.endswith(".csv"):
-        import pyarrow.csv as pacsv
-
         pacsv.write_csv(table, world.folder / name)
     else:
         pq.write_table(table, world.folder / name)
@@ -52,7 +51,7 @@ def write_pairs(world, name, users, item_rows, names) -> None:
 def found(world, table: str = "table", **changes) -> FilesUtility:
     given = {"items": "items.npy", "held_out": "later.csv", "seen": "seen.parquet", **changes}
     named = {
-        name: str(world.folder / value) if isinstance(value, str) and name != "engine" else value
+        name: str(world.folder / value) if name in ("items", "held_out", "seen", "original") and value else value
         for name, value in given.items()
     }
     return evaluate_files(str(world.folder / table), **{"workers": 1, **named})
@@ -126,6 +125,66 @@ def test_every_engine_and_kind_of_file_gives_the_same(world, taken):
     assert found(world, items="items.parquet").report.values == pytest.approx(expected)
 
 
+def test_ids_may_be_text_in_parts_of_many_batches_some_of_them_empty(world, taken, monkeypatch):
+    expected = found(world).report.values
+    monkeypatch.setattr("attrcloak.parts.parquet_part._IDS_PER_BATCH", 90)
+    (world.folder / "texts").mkdir()
+    for name, low, high in (("a", 0, 0), ("b", 0, 700), ("c", 700, len(world.ids))):
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(world.vectors[low:high].astype(np.float32).reshape(-1)), 6)
+        ids = pa.array([f"user {i}" if i % 2 else str(i) for i in world.ids[low:high]], pa.string())
+        pq.write_table(pa.table({"user_id": ids, "vectors": lists}), world.folder / "texts" / f"{name}.parquet")
+    for pairs, mixed in (("seen.parquet", "seen-text.parquet"), ("later.csv", "later-text.parquet")):
+        read = pacsv.read_csv if pairs.endswith(".csv") else pq.read_table
+        content = read(world.folder / pairs)
+        texts = pa.array([f"user {i}" if i % 2 else str(i) for i in content["user_id"].to_pylist()])
+        pq.write_table(pa.table({"user_id": texts, "item_id": content["item_id"]}), world.folder / mixed)
+    result = found(world, "texts", held_out="later-text.parquet", seen="seen-text.parquet")
+    assert result.report.values == pytest.approx(expected)
+
+
+def test_rows_of_a_folder_of_arrays_are_numbered_through(world, taken):
+    expected = found(world).report.values
+    (world.folder / "arrays").mkdir()
+    wide = np.zeros((world.ids.max() + 1, 6), np.float32)
+    wide[world.ids] = world.vectors
+    for name, low, high in (("a", 0, 4000), ("b", 4000, len(wide))):
+        np.save(world.folder / "arrays" / f"{name}.npy", wide[low:high])
+    assert found(world, "arrays").report.values == pytest.approx(expected)
+
+
+def test_the_names_of_columns_hold_for_npz_too(world, taken):
+    vectors = world.vectors.astype(np.float32)
+    np.savez(world.folder / "two.NPZ.npz", ids=world.ids[::-1], user=world.ids, a=vectors, b=np.ones_like(vectors))
+    result = found(world, "two.NPZ.npz", id_column="user", vector_column="a")
+    assert result.report.values == pytest.approx(found(world).report.values)
+
+
+def test_what_is_wrong_with_the_tables_is_said_before_the_pairs_are_read(world, taken, monkeypatch):
+    def never(*_):
+        raise AssertionError("the pairs were read")
+
+    monkeypatch.setattr("attrcloak.streaming.utility_run.sample_pairs", never)
+    with pytest.raises(UnreadableFile, match="nosuch"):
+        found(world, original="nosuch")
+    with pytest.raises(InvalidSettings, match="engine"):
+        found(world, engine="pol")
+    np.save(world.folder / "wide.npy", np.ones((ITEMS, 9)))
+    with pytest.raises(InvalidInput, match=r"6 dimensions and .*wide\.npy has 9"):
+        found(world, items="wide.npy", original="table")
+
+
+def test_one_user_has_no_interval_and_nothing_no_share(world, taken):
+    user = world.ids[0]
+    best = int(np.argmax(np.load(world.folder / "items.npy") @ world.vectors[0]))
+    worst = int(np.argmin(np.load(world.folder / "items.npy") @ world.vectors[0]))
+    (world.folder / "one.csv").write_text(f"user_id,item_id\n{user},{best}\n")
+    result = found(world, held_out="one.csv", seen=None, original="table")
+    assert result.report.values["ndcg@10"] == 1
+    assert np.isnan(result.ratios["ndcg@10"]).all()
+    (world.folder / "two.csv").write_text(f"user_id,item_id\n{user},{worst}\n")
+    assert np.isnan(found(world, held_out="two.csv", seen=None, original="table").ratios["ndcg@5"]).all()
+
+
 def test_several_held_out_items_count_alike(world, taken):
     """By hand: one user who took two items, of which one is on top, one third, of four not seen."""
     first = world.ids[0]
@@ -149,7 +208,7 @@ def test_several_held_out_items_count_alike(world, taken):
     ("name", "text", "changes", "said"),
     [
         ("x.csv", "user_id,item_id\n1,0\n2,0\n3,0\n", {"held_out": "x.csv", "seen": None}, "2 of 3 users"),
-        ("x.csv", "user_id,item_id\n3,0\n3,99\n", {"held_out": "x.csv"}, "1 of 2 rows are of items"),
+        ("x.csv", "user_id,item_id\n3,0\n3,99\n", {"held_out": "x.csv"}, r"1 of 2 rows are of items .* \(99\)"),
         ("x.csv", "user_id,item_id\n", {"held_out": "x.csv"}, "no rows"),
         ("x.csv", "user_id,item_id\n1,0\n2,0\n", {"seen": "x.csv"}, "none of 2 rows is of one of the"),
         ("x.csv", "user,item_id\n1,0\n", {"held_out": "x.csv"}, "user_id"),
@@ -162,10 +221,7 @@ def test_what_does_not_fit_together_is_counted_and_named(world, taken, name, tex
     assert "x.csv" in str(error.value) or "table" in str(error.value)
 
 
-def test_items_of_another_width_and_users_twice_are_refused(world, taken):
-    np.save(world.folder / "wide.npy", np.ones((ITEMS, 9)))
-    with pytest.raises(InvalidInput, match=r"6 dimensions and .*wide\.npy has 9"):
-        found(world, items="wide.npy")
+def test_users_twice_are_refused(world, taken):
     part = next(iter(sorted((world.folder / "table").iterdir())))
     (world.folder / "table" / "again.parquet").write_bytes(part.read_bytes())
     with pytest.raises(InvalidInput, match="400 of 1500 users have more than one vector"):

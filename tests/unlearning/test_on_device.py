@@ -12,6 +12,9 @@ from attrcloak.errors import NotSupported
 from attrcloak.moments.arrays import beside, device_of, on_host, sums_of_runs
 from attrcloak.recommenders.recommender import BPRLoss
 from attrcloak.unlearning import D2DR, METHODS, PAU, U2UR, AttrCloakDD, AttrCloakDF, run
+from attrcloak.unlearning.adam import Adam
+from attrcloak.unlearning.descent import RowSpace
+from attrcloak.unlearning.pot_au import RankingHinge
 
 torch = pytest.importorskip("torch")
 
@@ -33,7 +36,8 @@ def asked() -> tuple[EmbeddingTable, UserAttributes, BPRLoss]:
     people = UserAttributes.from_values(
         table.ids, group=group, town=rng.choice(["north", "south", "west"], size=400)
     ).mark({"group": np.arange(300), "town": np.arange(200, 400)})
-    table = replace(table, frozen_columns=(2,), scoring="dot+constant")
+    # In float64, or a comparison would see no more than the last bit of float32.
+    table = replace(table, vectors=table.vectors.astype(np.float64), frozen_columns=(2,), scoring="dot+constant")
     items = rng.normal(size=(50, table.dim))
     split = planted_interactions(table, items=50, each=8)
     return table, people, BPRLoss.of(table, items, split, batch=2000)
@@ -59,10 +63,11 @@ def test_rows_come_out_as_from_numpy(method, device, asked) -> None:
     # Pair matrices and hinges are in float32.
     near = 1e-9 if isinstance(method, AttrCloakDF | AttrCloakDD) else 1e-5
     assert plain.relative_move > 1e-4
-    np.testing.assert_allclose(there.table.vectors, plain.table.vectors, atol=near)
+    np.testing.assert_allclose(there.table.vectors, plain.table.vectors, rtol=0, atol=near)
     np.testing.assert_allclose(
         [[step.leakage, step.drift, step.weight] for step in there.trace],
         [[step.leakage, step.drift, step.weight] for step in plain.trace],
+        rtol=0,
         atol=100 * near,
     )
     assert there.stopped == plain.stopped
@@ -71,26 +76,75 @@ def test_rows_come_out_as_from_numpy(method, device, asked) -> None:
 
 def test_only_methods_that_say_so_work_on_a_device(asked) -> None:
     table, people, _ = asked
-    can = {type(method).name for method in ON_DEVICE}
-    assert {name for name, kind in METHODS.items() if getattr(kind, "on_device", False)} == can
+    others = [kind() for name, kind in METHODS.items() if name not in {method.name for method in ON_DEVICE}]
+    assert all(method.on_device for method in ON_DEVICE)
+    assert not any(getattr(method, "on_device", False) for method in [*others, AttrCloakDF()])
     with pytest.raises(NotSupported, match="pau iterates over rows in NumPy alone"):
         run(PAU(steps=1), table, people, device="cpu")
 
 
-def test_the_work_is_done_on_the_device(asked, monkeypatch) -> None:
+@pytest.mark.parametrize("method", ON_DEVICE, ids=repr)
+def test_the_steps_are_taken_on_the_device(method, asked, monkeypatch) -> None:
     """Not in NumPy and sent there afterwards."""
     table, people, loss = asked
     seen = []
-    on = BPRLoss.on
 
-    def watched(self, vectors, *triples):
-        seen.append(device_of(vectors))
-        return on(self, vectors, *triples)
+    def watch(owner, name: str) -> None:
+        original = getattr(owner, name)
 
-    monkeypatch.setattr(BPRLoss, "on", watched)
-    run(AttrCloakDD(steps=2), table, people, recommendation=loss, device="cpu")
-    run(AttrCloakDD(steps=1), table, people, recommendation=loss)
-    assert seen == ["torch, cpu"] * 2 + ["NumPy"]
+        def watched(self, *given):
+            seen.append({device_of(each) for each in given if isinstance(each, np.ndarray | torch.Tensor)})
+            return original(self, *given)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(RowSpace, "field")
+    watch(Adam, "step")
+    watch(RankingHinge, "gradient")
+    run(replace(method, steps=2), table, people, recommendation=loss, device="cpu")
+    assert seen
+    assert all(where == {"torch, cpu"} for where in seen)
+    seen.clear()
+    run(replace(method, steps=2), table, people, recommendation=loss)
+    assert all(where == {"NumPy"} for where in seen)
+
+
+class NumPyLoss:
+    """A recommender's loss that knows nothing of tensors; as an array or not at all."""
+
+    def __init__(self, goal: np.ndarray, array: bool) -> None:
+        self.goal, self.array = goal, array
+
+    def gradient(self, user_vectors, rng):
+        if not self.array:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        apart = np.asarray(user_vectors) - self.goal
+        return float((apart**2).sum()), 1e-4 * apart
+
+
+def test_a_loss_of_ones_own_may_answer_in_numpy_or_is_told_what_it_is_given(asked) -> None:
+    table, people, _ = asked
+    method, goal = AttrCloakDD(steps=3), np.zeros((len(table), 5))
+    plain, there = (
+        run(method, table, people, recommendation=NumPyLoss(goal, array=True), device=device).table.vectors
+        for device in (None, "cpu")
+    )
+    np.testing.assert_allclose(there, plain, rtol=0, atol=1e-9)
+    with pytest.raises(NotSupported, match=r"NumPyLoss.gradient does not take tensors.*name no device"):
+        run(method, table, people, recommendation=NumPyLoss(goal, array=False), device="cpu")
+    with pytest.raises(TypeError):
+        run(method, table, people, recommendation=NumPyLoss(goal, array=False))
+
+
+def test_too_little_memory_for_steps_is_said_with_what_they_hold(asked, monkeypatch) -> None:
+    table, people, loss = asked
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Adam, "step", full)
+    with pytest.raises(NotSupported, match=r"too little memory \(CUDA out of memory.*rows in float64"):
+        run(U2UR(steps=1), table, people, recommendation=loss, device="cpu")
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,5 +1,6 @@
 """Commands on recommenders and data sets: demo, train, evaluate, report, data, doctor."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,10 @@ from attrcloak.cli.options import IdColumn, VectorColumn, Workers
 from attrcloak.errors import InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
-    from attrcloak.data import UserAttributes
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from attrcloak.data import Ids, UserAttributes
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="ml-100k, ml-1m, modcloth or lastfm-1k.")]
 Model = Annotated[str, typer.Option(help="als or bpr (implicit), bpr-mf, ncf or lightgcn (torch).")]
@@ -79,6 +83,8 @@ def train(
 ) -> None:
     """Train a recommender on everything but each user's held-out items; leaves users.npz, items.npy and the people.
 
+    items.parquet holds the same items with the data set's ids.
+
     When it is interrupted, the same command goes on: bpr-mf, ncf and lightgcn keep how far they are in the folder.
 
     Example: attrcloak train --dataset ml-100k --model als --out model
@@ -102,6 +108,7 @@ def train(
     write_vectors(recommender.users, out / "users.npz")
     with replacing(out / "items.npy") as temporary:
         np.save(temporary, recommender.items, allow_pickle=False)
+    _write_items(recommender.items, split.train.items, out / "items.parquet")
     _write_people(loaded.people, out / "people.csv")
     description = {
         "schema": "attrcloak/model/1",
@@ -139,7 +146,8 @@ def evaluate(
     items: Annotated[
         str,
         typer.Option(
-            help="Item vectors of the same recommender (.npy; with --held-out Parquet with item_id, too).",
+            help="Item vectors of the same recommender: .npy; with --held-out row i is item i, or Parquet with "
+            "item_id, such as items.parquet of train.",
             show_default=False,
         ),
     ],
@@ -158,18 +166,26 @@ def evaluate(
         str | None, typer.Option(help="The table before, to compare with; goes with --held-out.")
     ] = None,
     users: Annotated[
-        int, typer.Option(help="Most users to look at, drawn by a hash of their ids; goes with --held-out.", min=1)
-    ] = 20_000,
+        int | None,
+        typer.Option(
+            help="Most users to look at, drawn by a hash of their ids, 20,000 by default; goes with --held-out.", min=1
+        ),
+    ] = None,
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
     engine: Annotated[
-        str, typer.Option(help="With --held-out: auto, in-process, pool, ray or spark read the tables.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Who reads the tables: auto, in-process, pool, ray or spark; goes with --held-out."),
+    ] = None,
     workers: Workers = None,
-    dataset: DatasetName = "ml-100k",
+    dataset: Annotated[
+        str | None, typer.Option(help="ml-100k (by default), ml-1m, modcloth or lastfm-1k; instead of --held-out.")
+    ] = None,
     data_dir: DataDir = None,
-    protocol: Annotated[str, typer.Option(help="leave-one-out, sampled-99 or paper (train-fit).")] = "leave-one-out",
-    seed: Seed = 0,
+    protocol: Annotated[
+        str | None, typer.Option(help="leave-one-out (by default), sampled-99 or paper (train-fit), of a data set.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed that split the data set at training, 0 by default.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")
     ] = False,
@@ -179,14 +195,23 @@ def evaluate(
     Example: attrcloak evaluate model/users.npz --items model/items.npy --dataset ml-100k
     Example: attrcloak evaluate safer --items items.npy --held-out later.parquet --seen before.parquet --original users
     """
+    of_pairs = {"seen": seen, "original": original, "users": users, "engine": engine, "workers": workers}
+    of_data_set = {"dataset": dataset, "data-dir": data_dir, "protocol": protocol, "seed": seed}
     if held_out is not None:
+        _refuse(of_data_set, "a data set and its split; --held-out has pairs of your own")
         streaming.evaluate_streaming(
             vectors, items, held_out, seen=seen, original=original, users=users, id_column=id_column,
-            vector_column=vector_column, engine=engine, workers=workers, as_json=as_json,
+            vector_column=vector_column, engine=engine or "auto", workers=workers, as_json=as_json,
         )  # fmt: skip
         return
-    if seen is not None or original is not None:
-        raise InvalidSettings("--seen and --original go with --held-out; a data set has its own split")
+    from attrcloak.parts import is_uri
+
+    _refuse(of_pairs, "pairs of your own; add --held-out, or leave it out")
+    if is_uri(vectors) or Path(vectors).is_dir():
+        raise InvalidSettings(
+            f"{vectors} is a folder or a URI: name what its users took later with --held-out; the held-out items of a "
+            "data set are for users in one file"
+        )
     import numpy as np
 
     from attrcloak.data.datasets import load
@@ -198,7 +223,7 @@ def evaluate(
     table = read_vectors(Path(vectors), id_column=id_column, vector_column=vector_column)
     item_vectors = read_vectors(Path(items)).vectors
     with progress_bar(as_json) as progress:
-        loaded = load(dataset, data_dir, progress)
+        loaded = load(dataset or "ml-100k", data_dir, progress)
         rows = table.ids.rows(loaded.interactions.users)
         problems = []
         if (rows < 0).any():
@@ -216,10 +241,10 @@ def evaluate(
         vectors_in_order = np.asarray(table.vectors[rows], dtype=np.float32)
         report = run_evaluation(
             lambda chosen: vectors_in_order[chosen] @ item_vectors.T,
-            loaded.interactions.leave_one_out(seed),
-            protocol=protocol,  # type: ignore[arg-type]
+            loaded.interactions.leave_one_out(seed or 0),
+            protocol=protocol or "leave-one-out",  # type: ignore[arg-type]
             people=loaded.people.align(loaded.interactions.users),
-            seed=seed,
+            seed=seed or 0,
             progress=progress,
         )
     if as_json:
@@ -227,7 +252,14 @@ def evaluate(
         return
     for metric, value in report.values.items():
         low, high = report.ci[metric]
-        print(f"{metric} {value:.4f} [{low:.4f}, {high:.4f}] ({protocol}, {report.users} users)")
+        print(f"{metric} {value:.4f} [{low:.4f}, {high:.4f}] ({report.protocol}, {report.users} users)")
+
+
+def _refuse(given: Mapping[str, object], what: str) -> None:
+    """Raise InvalidSettings for options that would be passed over."""
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if named:
+        raise InvalidSettings(f"{', '.join(named)} {'is' if len(named) == 1 else 'are'} for {what}")
 
 
 def report(
@@ -308,6 +340,18 @@ def doctor() -> None:
             + ("" if found else f"; pip install 'attrcloak[{extra}]'")
         )
     print(f"{'cores':<16}{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}")
+
+
+def _write_items(vectors: "NDArray[np.float32]", ids: "Ids", path: Path) -> None:
+    """Item vectors with the data set's own ids, for whoever has pairs in these."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from attrcloak.whole_file import replacing
+
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    with replacing(path) as temporary:
+        pq.write_table(pa.table({"item_id": pa.array(ids.values.tolist()), "vectors": lists}), temporary)
 
 
 def _write_people(people: "UserAttributes", path: Path) -> None:

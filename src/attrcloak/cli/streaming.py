@@ -1,4 +1,4 @@
-"""Tables in files that need not fit in memory, for ``unlearn``, ``apply``, ``undo`` and ``audit``."""
+"""Tables in files that need not fit in memory, for ``unlearn``, ``apply``, ``undo``, ``audit`` and ``evaluate``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,7 +196,7 @@ def evaluate_streaming(
     *,
     seen: str | None,
     original: str | None,
-    users: int,
+    users: int | None,
     id_column: str | None,
     vector_column: str | None,
     engine: str,
@@ -206,7 +206,7 @@ def evaluate_streaming(
     """Rank items for a sample of users, and say how good the ranking is, beside that of another table."""
     from attrcloak.json_text import dump
     from attrcloak.reporting.terminal import progress_bar
-    from attrcloak.streaming import evaluate_files
+    from attrcloak.streaming import SAMPLED_USERS, evaluate_files
 
     with progress_bar(as_json) as progress:
         found = evaluate_files(
@@ -215,7 +215,7 @@ def evaluate_streaming(
             held_out,
             seen=seen,
             original=original,
-            users=users,
+            users=users or SAMPLED_USERS,
             id_column=id_column,
             vector_column=vector_column,
             engine=engine,
@@ -229,10 +229,11 @@ def evaluate_streaming(
     files.note(f"{of_whom} of the users with held-out items: {found.report.users} with one not seen before")
     for metric, value in found.report.values.items():
         low, high = found.report.ci[metric]
-        line = f"{metric} {value:.4f} [{low:.4f}, {high:.4f}]"
+        line = f"{metric} {value:.4f} [{low:.4f}, {high:.4f}] ({found.report.protocol}, {found.report.users} users)"
         if found.original is not None:
             ratio, least, most = found.ratios[metric]
-            line += f", original {found.original.values[metric]:.4f}, share {ratio:.3f} [{least:.3f}, {most:.3f}]"
+            share = f"share {ratio:.3f} [{least:.3f}, {most:.3f}]" if ratio == ratio else "no share of that"
+            line += f", original {found.original.values[metric]:.4f}, {share}"
         print(line)
 
 

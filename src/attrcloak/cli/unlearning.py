@@ -27,7 +27,8 @@ def unlearn(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Method to use; by default calibrated-flow for tables in memory of up to 10,000 users, and calibrated."
+            help="Method to use; by default calibrated-flow for tables in memory of up to 10,000 users and 128 "
+            "dimensions, otherwise calibrated."
         ),
     ] = None,
     settings: Annotated[
@@ -79,7 +80,7 @@ def unlearn(
         str | None,
         typer.Option(
             help="Where torch works, such as cuda or cuda:1, for tables in memory: both passes of methods that solve "
-            "from moments, and the steps of attrcloak-df on rows, u2u-r and d2d-r; NumPy by default."
+            "from moments, and the steps of u2u-r, d2d-r and attrcloak-df with space=rows; NumPy by default."
         ),
     ] = None,
     as_json: AsJson = False,

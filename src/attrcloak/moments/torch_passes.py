@@ -53,21 +53,24 @@ class Sums(NamedTuple):
         self.users[at] = before + other.users
 
 
+FOR_PASSES = (
+    "the table, the new one, moments or maps of all cells, and about 0.6 GB: take fewer rows at a time, or arrays, for "
+    "which NumPy does it"
+)
+
+
 @contextmanager
-def _room() -> Iterator[None]:
-    """Say what to do where a device has too little memory; torch's own error is the cause of this one."""
+def room(what: str = FOR_PASSES) -> Iterator[None]:
+    """Say what a device holds and what to do where it has too little memory; torch's own error is the cause."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         reason = str(error).partition("\n")[0]
-        raise NotSupported(
-            f"the device has too little memory ({reason}); it holds the table, the new one, moments or maps of all "
-            "cells, and about 0.6 GB: take fewer rows at a time, or arrays, for which NumPy does it"
-        ) from error
+        raise NotSupported(f"the device has too little memory ({reason}); it holds {what}") from error
 
 
 @torch.no_grad()
-@_room()
+@room()
 def moments(
     vectors: Tensor, cells: NDArray[np.integer] | Tensor, cell_count: int
 ) -> tuple[NDArray[np.int64], Matrix, Matrix]:
@@ -89,7 +92,7 @@ def moments(
 
 
 @torch.no_grad()
-@_room()
+@room()
 def moved(
     vectors: Tensor,
     cells: NDArray[np.integer] | Tensor,
@@ -124,7 +127,7 @@ def moved(
     return result
 
 
-@_room()
+@room()
 def to_device(array: NDArray[np.generic], device: str) -> Tensor:
     """A copy of an array on a device.
 

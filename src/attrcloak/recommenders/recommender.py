@@ -13,7 +13,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.data.interactions import Interactions
 from attrcloak.errors import InvalidInput, UnreadableFile
-from attrcloak.moments.arrays import Array, beside, device_of, namespace, sums_of_runs
+from attrcloak.moments.arrays import Array, beside, device_of, is_numpy_array, namespace, sums_of_runs
 from attrcloak.recommenders.negatives import Seen
 from attrcloak.whole_file import replacing
 
@@ -244,7 +244,9 @@ class BPRLoss:
         return loss, gradient
 
     def _frozen_beside(self, user_vectors: Array) -> tuple[Array, Array, Array]:
-        """Items and frozen columns where the user vectors lie."""
+        """Items and frozen columns where the user vectors lie; what went to a device stays there as long as this."""
+        if is_numpy_array(user_vectors):
+            return self.items, self.frozen_users, self.frozen_items
         where = device_of(user_vectors)
         if where not in self._frozen:
             items, users, constants = (

@@ -2,11 +2,12 @@
 
 from attrcloak.release.checked import CHECK_ATTACKERS, Check, Release, check_release, unlearn
 from attrcloak.release.kept_maps import apply_eraser, apply_to_everybody, undo
-from attrcloak.release.planning import FLOW_USERS, Plan, method_for, plan
+from attrcloak.release.planning import FLOW_DIMENSIONS, FLOW_USERS, Plan, method_for, plan
 from attrcloak.release.verdict import MARGIN, Verdict, judge
 
 __all__ = [
     "CHECK_ATTACKERS",
+    "FLOW_DIMENSIONS",
     "FLOW_USERS",
     "MARGIN",
     "Check",

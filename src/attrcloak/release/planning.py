@@ -15,15 +15,20 @@ from attrcloak.unlearning.method import MomentMethod, RowMethod
 
 FLOW_USERS = 10_000
 """Most users of a table that a flow is chosen for: minutes there, and its time grows with their square."""
+FLOW_DIMENSIONS = 128
+"""Most free columns of such a table: a metric of each user's list has their square, and some steps their cube."""
 
 
 def method_for(table: EmbeddingTable) -> Calibrated:
-    """The method for a table, where none is named: ``CalibratedFlow`` up to ``FLOW_USERS`` users, then ``Calibrated``.
+    """The method for a table where none is named: ``CalibratedFlow``, and ``Calibrated`` for what is too large for it.
 
-    Both bring what classes show to chance and not below it. The flow keeps more of the recommendations, and shows less
-    to networks and neighbours.
+    A table of up to ``FLOW_USERS`` users in up to ``FLOW_DIMENSIONS`` free columns flows. Both methods bring what
+    classes show to chance and not below it. The flow keeps more of the recommendations, and shows less to networks and
+    neighbours; but classes go on to differ in the directions in which they did, by as much as chance would have it,
+    and who knows these directions from an old table reads along them.
     """
-    return CalibratedFlow() if len(table) <= FLOW_USERS else Calibrated()
+    small = len(table) <= FLOW_USERS and len(table.free_columns) <= FLOW_DIMENSIONS
+    return CalibratedFlow() if small else Calibrated()
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from attrcloak.streaming.audit_run import FilesAudit, audit_files
 from attrcloak.streaming.kept_maps import KeptMaps, other_than_at_the_run
 from attrcloak.streaming.run import Sources, StreamedRelease, unlearn_files
-from attrcloak.streaming.utility_run import FilesUtility, evaluate_files
+from attrcloak.streaming.utility_run import SAMPLED_USERS, FilesUtility, evaluate_files
 
 __all__ = [
+    "SAMPLED_USERS",
     "FilesAudit",
     "FilesUtility",
     "KeptMaps",

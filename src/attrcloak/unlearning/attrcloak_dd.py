@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from attrcloak.errors import InvalidSettings, NotSupported
-from attrcloak.moments.arrays import beside, namespace, on_host
+from attrcloak.moments.arrays import Array, beside, namespace, on_host
 from attrcloak.moments.min_norm import leakage_weight
 from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import Objectives, RowSpace, check_weight
@@ -90,7 +90,7 @@ class AttrCloakDD:
             except np.linalg.LinAlgError:
                 stopped = "diverged"
                 break
-            loss, pull = rows.recommendation.gradient(position, rng)
+            loss, pull = _gradient(rows, position, rng)
             pull = xp.where(moves, pull, 0.0)
             weight = leakage_weight(
                 space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), *bounds
@@ -113,3 +113,18 @@ class AttrCloakDD:
         if progress is not None and stopped != "max steps":
             progress(self.name, self.steps, self.steps)
         return Moved(on_host(best if stopped == "diverged" else position), tuple(trace), stopped)
+
+
+def _gradient(rows: Rows, position: Array, rng: np.random.Generator) -> tuple[float, Array]:
+    """The recommender's loss and its gradient, where the position lies."""
+    assert rows.recommendation is not None  # checked by ``move``
+    try:
+        loss, pull = rows.recommendation.gradient(position, rng)
+    except TypeError as error:
+        if rows.device is None:
+            raise
+        raise NotSupported(
+            f"{type(rows.recommendation).__name__}.gradient does not take tensors, which it is given on a device "
+            f"({error}); name no device, or let it compute where the user vectors are"
+        ) from error
+    return loss, beside(pull, position)

@@ -23,7 +23,10 @@ class RecommendationLoss(Protocol):
     """A recommender's own training loss as a function of user vectors, items frozen (L^Rec)."""
 
     def gradient(self, user_vectors: Array, rng: np.random.Generator) -> tuple[float, Array]:
-        """The loss on one sampled batch, and its gradient (n, d) on the user vectors; tensors where these are."""
+        """The loss on one sampled batch, and its gradient (n, d) on the user vectors.
+
+        On a device the user vectors are a float64 tensor there; the gradient may be one, or an array.
+        """
         ...
 
 

@@ -1,0 +1,95 @@
+"""Is the check before release right on tables that nobody tuned on?
+
+    python benchmarks/verdicts.py
+    python benchmarks/verdicts.py --method calibrated --tables 8
+
+Each made-up table is unlearnt and checked as a release is, and then attacked anew with other seeds. A table that is
+called protected while an attacker is more than the margin above chance is what must not be; one that is refused at
+chance costs its owner another try.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from attrcloak import release
+from attrcloak.auditing import SOUND, audit
+from attrcloak.data import EmbeddingTable, Ids, UserAttributes
+from attrcloak.unlearning import METHODS
+
+KINDS = ("linear", "variance", "signs of two", "cluster", "tails", "signs of three", "mixed", "none")
+ATTACKERS = ("logistic", "xgboost", "qda")
+PROTOCOL = replace(SOUND, known=(0.8,), seeds=2, resamples=99, permutations=99)
+
+
+def main() -> None:
+    """Print a line for each table, and how often the verdict was right."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--method", choices=tuple(METHODS), default="calibrated-flow")
+    parser.add_argument("--tables", type=int, default=24)
+    asked = parser.parse_args()
+    protected = raised = 0
+    for number in range(asked.tables):
+        began = time.perf_counter()
+        kind, table, people = made_up(number)
+        released = release.unlearn(table, people, METHODS[asked.method](), seed=number)
+        found = audit(released.table, people, protocol=PROTOCOL, attackers=ATTACKERS, seed=777 + number).results
+        apart = {
+            f"{result.attacker} on {result.attribute}": result.balanced_accuracy - result.chance
+            for result in found
+            if result.attacker in ATTACKERS
+        }
+        highest = max(apart, key=lambda name: apart[name])
+        farthest = max(apart, key=lambda name: abs(apart[name]))
+        assert released.verdict is not None  # it was asked for
+        wrong = released.verdict.protected and apart[highest] > release.MARGIN
+        protected, raised = protected + released.verdict.protected, raised + wrong
+        print(
+            f"{number:2} {kind:14} {len(table)} x {table.dim}: "
+            f"{'protected' if released.verdict.protected else 'refused'}{' WRONGLY' if wrong else ''}; "
+            f"farthest {apart[farthest]:+.3f} ({farthest}), highest {apart[highest]:+.3f} ({highest}); "
+            f"{time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
+    print(f"{asked.tables} tables, {protected} called protected, {raised} of these with an attacker above the margin")
+
+
+def made_up(number: int) -> tuple[str, EmbeddingTable, UserAttributes]:
+    """A table with a leak of one kind about "group", and a weak linear one about "side"."""
+    rng = np.random.default_rng(1000 + number)
+    n, d = int(rng.choice([1200, 2500, 4000])), int(rng.choice([12, 24, 48]))
+    classes = int(rng.choice([2, 3, 6]))
+    shares = np.maximum(rng.dirichlet(np.full(classes, 2.0)), 0.03)
+    group = rng.choice(classes, n, p=shares / shares.sum())
+    side = rng.choice(2, n, p=[0.3, 0.7])
+    kind, shape = KINDS[number % len(KINDS)], rng.choice(3)
+    x = rng.standard_t(4, size=(n, d)) if shape == 1 else rng.normal(size=(n, d))
+    if shape == 2:
+        x *= np.exp(0.4 * rng.normal(size=(n, 1)))
+    x *= np.linspace(1.5, 0.3, d)
+    if kind in ("linear", "mixed"):
+        x += 1.6 * rng.normal(size=(classes, d))[group] / np.sqrt(d)
+    if kind in ("variance", "mixed"):
+        x[:, :3] *= (1 + 0.5 * group / (classes - 1))[:, None]
+    if kind in ("signs of two", "mixed"):
+        other = (np.sign(x[:, 0] * x[:, 1]) != np.where(group % 2 == 0, 1, -1)) & (rng.random(n) < 0.5)
+        x[other, 1] *= -1
+    if kind == "signs of three":
+        other = (np.sign(x[:, 0] * x[:, 1] * x[:, 2]) != np.where(group % 2 == 0, 1, -1)) & (rng.random(n) < 0.7)
+        x[other, 2] *= -1
+    if kind == "cluster":
+        weights = rng.dirichlet(np.full(8, 0.5), classes)
+        x += 1.5 * rng.normal(size=(8, d))[[rng.choice(8, p=weights[k]) for k in group]]
+    if kind == "tails":
+        first = group == 0
+        x[first] *= np.where(rng.random((first.sum(), 1)) < 0.1, 3, 0.75)
+    x += 0.5 * np.outer(side - 0.7, rng.normal(size=d))
+    people = UserAttributes.from_values(Ids.range(n), group=[f"c{k}" for k in group], side=[f"s{k}" for k in side])
+    scoring = "dot" if number // len(KINDS) % 2 == 0 else "unknown"
+    return kind, EmbeddingTable(Ids.range(n), x.astype(np.float32), "made up", scoring=scoring), people
+
+
+if __name__ == "__main__":
+    main()
