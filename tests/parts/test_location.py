@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from attrcloak.errors import InvalidInput, UnreadableFile
-from attrcloak.parts.location import Location, is_uri, refuse_nesting
+from attrcloak.parts.location import Location, is_uri, refuse_containing, refuse_nesting
 
 
 def test_paths_and_uris_are_told_apart():
@@ -71,6 +71,19 @@ def test_an_output_is_no_input_and_not_inside_of_one(tmp_path):
         with pytest.raises(InvalidInput, match="another name"):
             refuse_nesting([table], Location.of(tmp_path / output))
     refuse_nesting([table], Location.of(tmp_path / "table2"))
+
+
+def test_an_output_inside_of_an_input_is_found_by_whatever_way_it_is_named(tmp_path):
+    (tmp_path / "table").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "table")
+    table, link = Location.of(tmp_path / "table"), Location.of(tmp_path / "link")
+    detour = Location.of(f"{tmp_path}/nowhere/../table/new")
+    for place, output in ((table, link / "new"), (link, table / "new"), (table, detour), (table, link)):
+        with pytest.raises(InvalidInput, match="another name"):
+            refuse_nesting([place], output)
+    with pytest.raises(InvalidInput, match="removed at the end"):
+        refuse_containing(link, [table / "people.csv"])
+    refuse_nesting([table], Location.of(f"{tmp_path}/table/../new"))
 
 
 def test_what_follows_the_question_mark_of_a_uri_is_not_shown():

@@ -237,3 +237,29 @@ def test_the_method_flows_where_all_asked_and_not_where_others_show_their_class(
 def test_settings_that_leave_nothing_to_do_are_refused(settings):
     with pytest.raises(InvalidSettings, match="calibrated-flow"):
         CalibratedFlow(**settings)
+
+
+@pytest.mark.slow
+def test_steps_that_overshoot_are_halved_before_they_grow():
+    """Coordinates that vary alike and on their own: a step of full speed goes two and a half times too far here."""
+    rng = np.random.default_rng(3000)
+    gender, age = rng.choice(["F", "M"], 3000, p=[0.4, 0.6]), rng.choice(["young", "mid", "old"], 3000)
+    x = rng.normal(size=(3000, 32)).astype(np.float32)
+    x[gender == "F", :3] += 0.8
+    x[age == "old", 3:6] *= 1.5
+    ids = Ids(np.array([f"u{i}" for i in range(3000)]))
+    people = UserAttributes.from_values(ids, gender=gender, age=age)
+    result = run(CalibratedFlow(rounds=10), EmbeddingTable(ids, x), people, key=bytes([7]) * 32)
+    assert result.objective_after < 0.6 * result.objective_before
+    assert result.relative_move < 0.03
+
+
+def test_a_round_that_goes_back_on_the_one_before_halves_all_that_follow():
+    flow = ClassFlow(np.zeros((4, 1), np.int32), np.zeros((4, 1), np.int32))
+    ahead = np.eye(4, 3, dtype=np.float32)
+    lengths = [float(np.abs(flow._no_farther(steps)).max()) for steps in (ahead, 2 * ahead, -ahead, -ahead, ahead)]
+    assert lengths == [1, 2, 0.5, 0.5, 0.25]
+    # Users who come and go, and a round in which nobody moved, are nothing to go by.
+    assert float(np.abs(flow._no_farther(-np.eye(4, 2, dtype=np.float32))).max()) == 0.25
+    assert not flow._no_farther(np.zeros((4, 2), np.float32)).any()
+    assert float(np.abs(flow._no_farther(np.eye(4, 2, dtype=np.float32))).max()) == 0.25

@@ -1,6 +1,7 @@
 """Where files are: on this machine, or on any file system that pyarrow can reach."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -255,7 +256,7 @@ def refuse_nesting(inputs: "list[Location]", output: Location) -> None:
     problems = [
         f"{output.shown} is an input, or lies inside of {place.shown}; give the output another name"
         for place in inputs
-        if place.filesystem.equals(output.filesystem) and f"{output.path}/".startswith(f"{place.path}/")
+        if _holds(place, output)
     ]
     if problems:
         raise InvalidInput(problems)
@@ -271,10 +272,16 @@ def refuse_containing(work: Location, places: "list[Location]") -> None:
         f"{place.shown} lies inside of {work.shown}, which is removed at the end; name another folder for what is not "
         "finished (--work)"
         for place in places
-        if place.filesystem.equals(work.filesystem) and f"{place.path}/".startswith(f"{work.path}/")
+        if _holds(work, place)
     ]
     if problems:
         raise InvalidInput(problems)
+
+
+def _holds(folder: Location, place: Location) -> bool:
+    """Whether a place is a folder itself or lies inside of it, by whatever links and detours it is named."""
+    outer, inner = (os.path.realpath(each.path) if each.is_local else each.path for each in (folder, place))
+    return bool(folder.filesystem.equals(place.filesystem)) and f"{inner}/".startswith(f"{outer}/")
 
 
 def _first_line(error: Exception) -> str:

@@ -23,6 +23,8 @@ _BACK = 0.1
 Above, small classes swing to and fro, and take others along."""
 _LONGEST_STEP = 0.25
 """Of a user, in root mean squared distances from the mean: for those who are alone under the kernel."""
+_TO_AND_FRO = -0.7
+"""Cosine of all steps of a round with those of the round before, below which they have overshot and are halved."""
 ROWS_AT_ONCE = 128
 """Users whose kernels with everybody are in memory, in some eight float32 matrices."""
 
@@ -50,6 +52,10 @@ class ClassFlow:
     *below* chance. So a class stops where its unbiased energy is 0, and where it is below it goes back. A round looks
     at the energies that the round before has seen; the first looks before it moves anybody.
 
+    How far a step of full speed reaches depends on the table: where many coordinates vary alike and on their own, some
+    two and a half times as far as the goal, to and fro and farther each time. So once the steps of a round go back on
+    those of the round before, these and all that follow are halved.
+
     All pairs of users are looked at. With some of them drawn anew for each round, the noise of the energies would drive
     classes apart that are at chance.
 
@@ -64,6 +70,8 @@ class ClassFlow:
     _attribute: NDArray[np.int64] = field(init=False)
     _pull: Floats = field(init=False)
     _speeds: Matrix | None = field(init=False, default=None)
+    _before: Floats | None = field(init=False, default=None)
+    _length: float = field(init=False, default=1.0)
 
     def __post_init__(self) -> None:
         self._members, self._attribute = _of_classes(self.codes)
@@ -87,8 +95,17 @@ class ClassFlow:
             if self._speeds is None:
                 self._round(z, np.zeros((self._members.shape[1], len(_RATES))))
             assert self._speeds is not None  # a round sets them
-            steps[:, scale.varies] = scale.back(self._round(z, self._speeds))
+            steps[:, scale.varies] = scale.back(self._no_farther(self._round(z, self._speeds)))
         return steps
+
+    def _no_farther(self, steps: Floats) -> Floats:
+        """The steps, at half the length from the first time on that they go to and fro."""
+        before, self._before = self._before, steps
+        if before is not None and before.shape == steps.shape:
+            sizes = float(np.linalg.norm(before)) * float(np.linalg.norm(steps))
+            if float(np.vdot(before, steps)) < _TO_AND_FRO * sizes:
+                self._length /= 2
+        return steps * np.float32(self._length)
 
     def _round(self, z: Floats, speeds: Matrix) -> Floats:
         """(n, q) steps of standardised users at these (C, 2) speeds, and the speeds of the next round."""
