@@ -72,6 +72,8 @@ class AttrCloakDD:
                 "attrcloak-dd needs interactions and the recommender's items for its loss; "
                 "without them use attrcloak-df or calibrated"
             )
+        from threadpoolctl import threadpool_limits
+
         moments = rows.moments
         variance = max(moments.mean_variance, 1e-300)
         space = RowSpace(rows.placed(rows.vectors), rows.cells.of_user, rows.cells.key)
@@ -84,32 +86,34 @@ class AttrCloakDD:
         best, least = position, np.inf
         bounds = (self.min_leakage_weight, 1.0) if self.weight == "mgda" else (float(self.weight),) * 2
         stopped: Stopped = "max steps"
-        for step in range(self.steps):
-            try:
-                leakage, field = objectives.leakage_and_field(space, position)
-            except np.linalg.LinAlgError:
-                stopped = "diverged"
-                break
-            loss, pull = _gradient(rows, position, rng)
-            pull = xp.where(moves, pull, 0.0)
-            weight = leakage_weight(
-                space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), *bounds
-            )
-            trace.append(Step(leakage, loss, weight))
-            away = position - space.start
-            far = space.inner(away, away) > FARTHEST * spread
-            if far or not np.isfinite(leakage) or leakage > 2 * trace[0].leakage + 1:
-                stopped = "diverged"
-                break
-            if leakage < least:
-                best, least = position, leakage
-            change = rate * (weight * field + (1 - weight) * pull)
-            if space.inner(change, change) <= NEAREST**2 * spread:
-                stopped = "converged"
-                break
-            position = position - change
-            if progress is not None:
-                progress(self.name, step + 1, self.steps)
+        # On a busy machine threads wait for each other far longer than they help with products this small.
+        with threadpool_limits(limits=1, user_api="blas"):
+            for step in range(self.steps):
+                try:
+                    leakage, field = objectives.leakage_and_field(space, position)
+                except np.linalg.LinAlgError:
+                    stopped = "diverged"
+                    break
+                loss, pull = _gradient(rows, position, rng)
+                pull = xp.where(moves, pull, 0.0)
+                weight = leakage_weight(
+                    space.inner(pull, pull), space.inner(pull, field), space.inner(field, field), *bounds
+                )
+                trace.append(Step(leakage, loss, weight))
+                away = position - space.start
+                far = space.inner(away, away) > FARTHEST * spread
+                if far or not np.isfinite(leakage) or leakage > 2 * trace[0].leakage + 1:
+                    stopped = "diverged"
+                    break
+                if leakage < least:
+                    best, least = position, leakage
+                change = rate * (weight * field + (1 - weight) * pull)
+                if space.inner(change, change) <= NEAREST**2 * spread:
+                    stopped = "converged"
+                    break
+                position = position - change
+                if progress is not None:
+                    progress(self.name, step + 1, self.steps)
         if progress is not None and stopped != "max steps":
             progress(self.name, self.steps, self.steps)
         return Moved(on_host(best if stopped == "diverged" else position), tuple(trace), stopped)
