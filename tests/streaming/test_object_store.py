@@ -72,6 +72,17 @@ def test_a_table_in_a_bucket_ends_in_the_bytes_of_a_local_one(world, store, buck
     assert released.manifest["users"] == 1500
 
 
+def test_a_bucket_that_is_not_there_is_missed_before_any_work_and_made_where_that_is_allowed(world, store, bucket):
+    strict = store.replace("&allow_bucket_creation=true", "")
+    sources = world.sources(output=f"s3://nowhere/new{strict}", work=str(world.folder / "work"))
+    with pytest.raises(UnreadableFile, match="s3://nowhere/new: there is no bucket 'nowhere'; create it first"):
+        unlearn_files(sources, LEACE(), engine="in-process", check=False)
+    assert not (world.folder / "work").exists()
+    made = world.sources(output=f"s3://made/new{store}", work=str(world.folder / "work"))
+    unlearn_files(made, LEACE(), engine="in-process", check=False)
+    assert len(content(bucket, "made/new")) == 3
+
+
 def test_an_interrupted_run_is_taken_up_and_shows_nothing_before(world, store, bucket):
     unlearn_files(world.sources("local"), LEACE(), engine="in-process", check=False)
     sources = world.sources(

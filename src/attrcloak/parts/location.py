@@ -91,6 +91,24 @@ class Location:
         except OSError as error:
             raise UnreadableFile(f"{self.shown}: cannot be reached ({_first_line(error)})") from error
 
+    def require_bucket(self) -> None:
+        """See that an object store has the bucket of this place, making it where the URI allows that.
+
+        Raises:
+            UnreadableFile: there is none, or the store cannot be reached.
+        """
+        bucket = self.path.partition("/")[0]  # empty where paths begin at a root
+        if self.is_local or not bucket:
+            return
+        try:
+            if self.filesystem.get_file_info(bucket).type.name == "NotFound":
+                self.filesystem.create_dir(bucket)
+        except OSError as error:
+            raise UnreadableFile(
+                f"{self.shown}: there is no bucket {bucket!r}; create it first, or add "
+                f"allow_bucket_creation=true to the URI ({_first_line(error)})"
+            ) from error
+
     def stamp(self) -> tuple[int, int]:
         """Size in bytes and time of the last change in ns: what tells, without reading, that a file is another."""
         info = self._info()

@@ -161,6 +161,7 @@ def unlearn_files(
         raise InvalidInput(
             f"{output.shown} has not the ending of {place.shown}; give it {place.suffix}, for it will be such a file"
         )
+    output.require_bucket()
     items = _items(items_place, parts[0])
     kept, columns = None, sources.columns
     if isinstance(method, KeptMaps):
