@@ -1,6 +1,10 @@
 """Every engine maps a function over items, each once; a worker that dies is replaced."""
 
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -73,6 +77,48 @@ def test_a_pool_has_no_more_processes_than_parts():
     pool = engine_of("pool", parts=3, workers=16)
     assert isinstance(pool, ProcessPool)
     assert pool.workers == 3
+
+
+forks = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="no fork server here")
+
+
+def parent_and_module(module: str) -> tuple[int, bool]:
+    """The process that this one was forked from, and whether the module was there before it was asked for."""
+    return os.getppid(), module in sys.modules
+
+
+PREPARED = """
+import sys
+sys.path.insert(0, {here!r})
+from test_engines import parent_and_module
+from attrcloak.engines import ProcessPool
+
+if __name__ == "__main__":
+    pool = ProcessPool(workers=2)
+    pool.prepare(["wave"])
+    print([there for name in ("wave", "colorsys") for _, (_, there) in pool.map(parent_and_module, [name, name])])
+    pool.close()
+"""
+
+
+@forks
+def test_what_workers_need_is_imported_before_they_are_there():
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED.format(here=str(Path(__file__).parent))],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[True, True, False, False]"
+
+
+@forks
+def test_the_process_that_workers_are_forked_from_is_replaced_when_it_dies():
+    pool = ProcessPool(workers=2)
+    parents = {parent for _, (parent, _) in pool.map(parent_and_module, ["os", "os"])}
+    assert len(parents) == 1
+    assert os.getpid() not in parents
+    os.kill(parents.pop(), signal.SIGKILL)
+    assert sorted(pool.map(squared, range(6))) == [(number, number**2) for number in range(6)]
+    pool.close()
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads sockets from /proc")

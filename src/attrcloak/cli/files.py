@@ -133,11 +133,12 @@ def refuse_another_format(source: Path, output: Path | None) -> None:
 
 def build_method(name: str, settings: Sequence[str]) -> "MomentMethod | RowMethod":
     """A method with ``key=value`` settings; unknown keys are an error that suggests the nearest known one."""
-    from attrcloak.comparison import check_methods
     from attrcloak.unlearning import METHODS
 
-    check_methods([name])
     if name not in METHODS:
+        from attrcloak.comparison import check_methods
+
+        check_methods([name])
         raise InvalidSettings(f"{name!r} is no method to run; known: {', '.join(METHODS)}")
     made = METHODS[name]
     known: dict[str, Any] = {field.name: field.default for field in fields(made)}  # type: ignore[arg-type]

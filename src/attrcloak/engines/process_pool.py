@@ -5,23 +5,33 @@ import os
 import pickle
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
+from importlib import import_module
+from multiprocessing import forkserver
+from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 from attrcloak.engines.engine import Item, Result
 from attrcloak.errors import WorkerLost
 
+_CONTEXT = multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)
+
 MOST_ATTEMPTS = 4
 """How often an item is tried whose worker dies."""
 
 
 class ProcessPool:
-    """Processes that are started afresh, not forked: no threads, locks or open files are inherited.
+    """Processes that inherit no threads, locks or open files of this one.
+
+    Where the system can fork they are forked, but from a process of their own that does nothing but import (Python's
+    fork server): what a worker needs is imported once, beside what this process does, and the next worker is there at
+    once. That process stays until this one ends. Elsewhere every worker starts afresh.
 
     Args:
         workers: processes; the number of cores by default.
@@ -34,10 +44,14 @@ class ProcessPool:
         self.workers = workers or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
 
-    def prepare(self, ready: Callable[[], None]) -> None:
-        """Start the processes, each with a call of ``ready`` to do."""
+    def prepare(self, modules: Sequence[str]) -> None:
+        """Start the process that others are forked from, or the processes, with these modules imported."""
+        if _CONTEXT.get_start_method() == "forkserver":
+            _CONTEXT.set_forkserver_preload(list(modules))
+            forkserver.ensure_running()  # a worker would have to be waited for
+            return
         for _ in range(self.workers):
-            self._executor().submit(ready)
+            self._executor().submit(_import, modules)
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done; a dead worker is replaced and its item tried again."""
@@ -96,10 +110,7 @@ class ProcessPool:
 
     def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-            )
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=_CONTEXT, initializer=_end_with_parent)
         return self._pool
 
     def _discard(self) -> None:
@@ -132,16 +143,22 @@ def _call(where: tuple[str, int], item: Any) -> Any:
     return _shared(*where)(item)
 
 
-def _end_with(parent: int) -> None:
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        import_module(module)
+
+
+def _end_with_parent() -> None:
     """Let a worker end when the process that started it is gone, even if that was killed without a word.
 
     Ctrl-C reaches all processes of a terminal: workers end there and then, and the first process says so.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # of a worker
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        wait_for_any([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

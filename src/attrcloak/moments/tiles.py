@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput
+from attrcloak.moments.blas_threads import blas_libraries
 
 NUMBERS_PER_TILE = 1 << 19
 NUMBERS_PER_BLOCK = 1 << 24
@@ -99,9 +100,7 @@ def map_over_tiles(rows: int, dim: int) -> Iterator[Map]:
     if rows <= rows_per_tile(dim):
         yield map
         return
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
+    blas = blas_libraries()
     threads = max((library.num_threads for library in blas.lib_controllers), default=1)
     if threads == 1:
         yield map

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser
@@ -14,7 +15,7 @@ from attrcloak.parts.array_part import Stored
 from attrcloak.parts.part import Change, rows_per_batch
 from attrcloak.parts.user_items import UserItemsFile
 from attrcloak.streaming.merge_tree import Arrays, key_arrays, key_of, moment_arrays, moments_of
-from attrcloak.streaming.passes import Task, check_unchanged, free_columns, one_thread
+from attrcloak.streaming.passes import Task, check_unchanged, free_columns
 from attrcloak.streaming.sampled_loss import SampledLoss
 
 _FLOAT = np.dtype("<f8")

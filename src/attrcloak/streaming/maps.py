@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.parts import Part
@@ -95,7 +95,7 @@ def scaled(measured: Measured, scaling: Scaling, kept: Eraser | None = None) -> 
 
 def _solve(method: MomentMethod | Calibrated, moments: CellMoments, key: bytes, silent: Sequence[bool]) -> Solution:
     # On one thread, so that a run that is taken up again gives the same bits.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_thread():
         if isinstance(method, Calibrated):
             return solve_calibrated(method, moments, key, silent)
         return method.solve(moments)

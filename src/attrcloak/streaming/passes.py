@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import CellMoments, Matrix, cell_moments
 from attrcloak.moments.eraser import Eraser
@@ -16,6 +17,9 @@ from attrcloak.parts.part import Change, in_file
 from attrcloak.streaming.merge_tree import Arrays, key_arrays, key_of, moment_arrays, moments_of
 
 _ROWS_THAT_DIFFER = 1024
+
+NEEDED = (__name__, "pyarrow.compute", "pyarrow.parquet", "scipy.linalg", "threadpoolctl")
+"""Modules that both passes need, so that a new process has them before its first part."""
 
 Report = Callable[[int], None]
 """Called with the rows that have been done since the last call."""
@@ -124,13 +128,6 @@ class MovedPart:
 
     written: Written
     sampled: Matrix
-
-
-def ready() -> None:
-    """Import what both passes need, so that a new process has it before its first part."""
-    import pyarrow.parquet  # noqa: F401
-    import scipy.linalg  # noqa: F401
-    import threadpoolctl  # noqa: F401
 
 
 def measure(task: Task, key: CellKey, unit: bool, digest: bool = True) -> Measured:
@@ -286,11 +283,3 @@ def _named(part: Part, at_least: int) -> Any:
         yield from part.vectors(at_least)
     except InvalidInput as error:
         raise type(error)(in_file(part.location, error)) from error
-
-
-def one_thread() -> Any:
-    """BLAS on one thread inside: the same part gives the same bits anywhere, and workers do not crowd each other."""
-    import scipy.linalg  # noqa: F401 - only a BLAS that is there can be limited, and compiled passes call SciPy's
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1, user_api="blas")

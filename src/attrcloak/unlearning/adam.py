@@ -8,6 +8,7 @@ import numpy as np
 
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.arrays import Array, namespace, on_host
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.cell_moments import cell_moments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.method import OBJECTIVE_RIDGE, Moved, Rows, Step, Stopped, objective
@@ -93,8 +94,6 @@ def descend(
         weighed by MGDA. It stops as "converged" when a gradient is zero everywhere, and as "diverged", with the last
         finite position, when one is not finite.
     """
-    from threadpoolctl import threadpool_limits
-
     asked = rows.vectors[rows.cells.moves]
     ridge = OBJECTIVE_RIDGE * max(rows.moments.mean_variance, 1e-300)
     spread = max(float(((asked - asked.mean(axis=0)) ** 2).sum()), 1e-300)
@@ -111,7 +110,7 @@ def descend(
     stopped: Stopped = "max steps"
     leakage = 0.0
     # Products of a few rows at a time: on a busy machine threads wait for each other far longer than they help.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_thread():
         for step in range(steps):
             slope = gradient(position)
             if not xp.all(xp.isfinite(slope)):

@@ -7,6 +7,7 @@ import numpy as np
 
 from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.moments.arrays import Array, beside, namespace, on_host
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.min_norm import leakage_weight
 from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import Objectives, RowSpace, check_weight
@@ -72,8 +73,6 @@ class AttrCloakDD:
                 "attrcloak-dd needs interactions and the recommender's items for its loss; "
                 "without them use attrcloak-df or calibrated"
             )
-        from threadpoolctl import threadpool_limits
-
         moments = rows.moments
         variance = max(moments.mean_variance, 1e-300)
         space = RowSpace(rows.placed(rows.vectors), rows.cells.of_user, rows.cells.key)
@@ -87,7 +86,7 @@ class AttrCloakDD:
         bounds = (self.min_leakage_weight, 1.0) if self.weight == "mgda" else (float(self.weight),) * 2
         stopped: Stopped = "max steps"
         # On a busy machine threads wait for each other far longer than they help with products this small.
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_thread():
             for step in range(self.steps):
                 try:
                     leakage, field = objectives.leakage_and_field(space, position)

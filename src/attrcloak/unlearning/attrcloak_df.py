@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from attrcloak.errors import InvalidSettings
 from attrcloak.moments.arrays import Array, on_host
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import (
@@ -111,12 +112,8 @@ class AttrCloakDF:
         spread = variance * moments.dim * max(space.users, 1)
         objectives = Objectives(self.ridge * variance, self.pooling, 1 / spread if self.drift == "relative" else 1.0)
         report = None if progress is None else lambda done: progress(self.name, done, self.steps)
-        # Loaded before the limit is set, or it would not reach the library it brings.
-        import scipy.linalg  # noqa: F401
-        from threadpoolctl import threadpool_limits
-
         # Products this small wait longer for a second thread than they gain by it.
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_thread():
             if self.solver == "l-bfgs":
                 return limited_memory_bfgs(
                     space,

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri, ndtri
 
 from attrcloak.moments.cell_moments import ClassMoments, Matrix
 from attrcloak.moments.transport import gaussian_map
@@ -76,6 +75,8 @@ def leaks(deviations: Matrix) -> bool:
     # Deviations of K classes add up to nothing, so K - 1 of them are free.
     most = 1 + _DEVIATIONS * np.sqrt(2 / max((classes - 1) * width, 1))
     of_class = (deviations**2).sum(axis=1)
+    from scipy.special import chdtri  # slow to load, and most methods never come here
+
     return float((deviations**2).mean()) > most or float(of_class.max()) > float(chdtri(width, _BY_CHANCE / classes))
 
 
@@ -187,6 +188,8 @@ def _correlated(deviations: Matrix, chance: Matrix) -> Matrix:
 
 def _of_normal_sizes(deviations: Matrix) -> Matrix:
     """Every row with the sizes of as many normal numbers; ranks and signs stay."""
+    from scipy.special import ndtri
+
     width = deviations.shape[1]
     normal = ndtri(0.5 + 0.5 * (np.arange(width) + 0.5) / width)
     ranks = np.abs(deviations).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from attrcloak.errors import InvalidSettings
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.cell_moments import CellMoments, ClassMoments, Matrix
 from attrcloak.moments.eraser import Eraser
 from attrcloak.moments.transport import barycentre, gaussian_map
@@ -152,13 +153,11 @@ def _constant_columns_kept(moments: CellMoments, matrices: Matrix, offsets: Matr
 
 def _swept(moments: CellMoments, sweeps: int, towards: ClassMaps) -> Solution:
     """Apply one attribute's class maps after the other, until a whole round changes next to nothing."""
-    from threadpoolctl import threadpool_limits
-
     variance = max(moments.mean_variance, 1e-300)
     attributes = len(moments.key.attributes)
     eraser, now, trace = Eraser.identity(moments.key, moments.dim), moments, []
     # Factoring matrices this small, threads wait for one another: on two busy cores a second made it 30 times slower.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_thread():
         for _ in range(sweeps):
             before = now
             trace.append(Step(objective(now, 1e-3 * variance), 0.0, 1.0))

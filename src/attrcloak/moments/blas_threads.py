@@ -1,0 +1,30 @@
+"""How many threads BLAS has: one where several processes or threads of ours work side by side."""
+
+import sys
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+
+def blas_libraries() -> Any:
+    """The BLAS libraries of this process, as a controller of ``threadpoolctl``.
+
+    To look for them takes as long as a pass over some thousand rows, so it is done once, and again when SciPy has
+    brought its own.
+    """
+    return _found(with_scipy="scipy.linalg" in sys.modules)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """BLAS on one thread inside: the same part gives the same bits anywhere, and workers do not crowd each other."""
+    import scipy.linalg  # noqa: F401 - only a BLAS that is there can be limited, and compiled passes call SciPy's
+
+    limited: AbstractContextManager[None] = blas_libraries().limit(limits=1)
+    return limited
+
+
+@cache
+def _found(with_scipy: bool) -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
