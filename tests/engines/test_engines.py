@@ -110,6 +110,23 @@ def test_what_workers_need_is_imported_before_they_are_there():
     assert done.stdout.strip() == "[True, True, False, False]"
 
 
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_workers_have_the_environment_of_now(monkeypatch):
+    """A fork server, once started, keeps that of then; credentials are often set later."""
+    for later in ("first", "second"):
+        monkeypatch.setenv("ATTRCLOAK_SET_LATER", later)
+        pool = ProcessPool(workers=1)
+        assert list(pool.map(environment, ["ATTRCLOAK_SET_LATER"])) == [(0, later)]
+        pool.close()
+    monkeypatch.delenv("ATTRCLOAK_SET_LATER")
+    pool = ProcessPool(workers=1)
+    assert list(pool.map(environment, ["ATTRCLOAK_SET_LATER"])) == [(0, None)]
+    pool.close()
+
+
 @forks
 def test_the_process_that_workers_are_forked_from_is_replaced_when_it_dies():
     pool = ProcessPool(workers=2)

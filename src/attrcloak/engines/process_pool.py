@@ -5,7 +5,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
@@ -110,7 +110,9 @@ class ProcessPool:
 
     def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=_CONTEXT, initializer=_end_with_parent)
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=_CONTEXT, initializer=_begin, initargs=(dict(os.environ),)
+            )
         return self._pool
 
     def _discard(self) -> None:
@@ -148,11 +150,14 @@ def _import(modules: Sequence[str]) -> None:
         import_module(module)
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is gone, even if that was killed without a word.
+def _begin(environment: Mapping[str, str]) -> None:
+    """Give a worker the environment of the process it works for, and let it end with that, even when that is killed.
 
-    Ctrl-C reaches all processes of a terminal: workers end there and then, and the first process says so.
+    A fork server has the environment of when it was started, and keys to a storage may have been set since. Ctrl-C
+    reaches all processes of a terminal: workers end there and then, and the first process says so.
     """
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None  # of a worker
