@@ -29,6 +29,8 @@ _KERNELS_AT_ONCE = 8
 """And parts of kernels, of some users with everybody."""
 _PRODUCTS_FIRST = 10
 """Rounds of means and products alone, before neighbours look."""
+_LOOK_AGAIN = 5
+"""Rounds after which what is chance is measured anew, for users who have moved vary otherwise."""
 _MATCHES_OF_ONE_LENGTH = 6
 """Times that class means are matched and vectors of one length brought back to it."""
 
@@ -108,7 +110,8 @@ class CalibratedFlow(Calibrated):
         start = at_length(old @ wide, length)
         # Where lengths cannot give way, bent steps reach their goals by longer ways than they save.
         metric = metric_of(asked, wide) if length is None else None
-        goals = [mean_goals(own) for own in cell_moments(start, cells.of_user[asked], cells.key).marginals()]
+        owns = cell_moments(start, cells.of_user[asked], cells.key).marginals()
+        goals = [mean_goals(own) for own in owns]
 
         def matched(vectors: Matrix) -> Matrix:
             for _ in range(_MATCHES_OF_ONE_LENGTH if length else 1):
@@ -124,17 +127,19 @@ class CalibratedFlow(Calibrated):
             return steps if metric is None else metric.bent(steps)
 
         now = matched(start)
-        products = ProductFlow(now, codes)
-        for done in range(_PRODUCTS_FIRST):
-            now = matched(at_length(now + bent(products.steps(now)), length))
-            told(done + 1)
-        neighbours = ClassFlow(codes, drawn)
-        for done in range(self.rounds):
-            # All is seen, the exchanged directions too, as attackers see it; only the others move.
-            steps = neighbours.steps(now @ wide.T + beside) @ wide + products.steps(now)
+        products, neighbours = ProductFlow(now, codes), ClassFlow(codes, drawn)
+        for done in range(_PRODUCTS_FIRST + self.rounds):
+            if done and done % _LOOK_AGAIN == 0:
+                products.look_again(now)
+                moments = cell_moments(now, cells.of_user[asked], cells.key).marginals()
+                goals = [mean_goals(own, after) for own, after in zip(owns, moments, strict=True)]
+            steps = products.steps(now)
+            if done >= _PRODUCTS_FIRST:
+                # All is seen, the exchanged directions too, as attackers see it; only the others move.
+                steps += neighbours.steps(now @ wide.T + beside) @ wide
             # Class means are kept where they are to be, or a class would make up by them for what it shows elsewhere.
             now = matched(at_length(now + bent(steps), length))
-            told(_PRODUCTS_FIRST + done + 1)
+            told(done + 1)
         moved = rows.vectors.copy()
         moved[asked] = now @ wide.T + beside
         if length:  # a vector without a direction gets none

@@ -20,6 +20,11 @@ _NUMBERS_A_CLASS = 2
 """In a block, at least: with fewer, correlations of classes cannot be told."""
 _BY_CHANCE = 0.01
 """How often one class of an attribute by itself may look like a leak in a block, where there is none."""
+_RUN = 8
+"""Coordinates side by side whose sizes are set together, at least. Coordinates come in the order of how much they vary,
+and classes mostly show more in the first of them: in a long run these would take the largest sizes, and whoever weighs
+coordinates by how much they vary would find more than chance."""
+_GOLDEN = (np.sqrt(5) - 1) / 2
 _NEIGHBOURS = 4
 """Blocks that are looked at together too."""
 _ROUNDS = 5
@@ -45,8 +50,8 @@ def like_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
 
     and independent from one coordinate to the next. Two things make a leak: that they are larger, and, with three
     classes or more, that neighbours deviate alike. So in turns classes are brought to those correlations by the linear
-    map that is optimal transport between the two covariances, and the sizes |u_k| over the coordinates to those of as
-    many normal numbers, each keeping its rank and its sign.
+    map that is optimal transport between the two covariances, and the sizes |u_k| in every run of coordinates to those
+    of as many normal numbers, each keeping its rank and its sign.
 
     Known users of a class deviate by u + e and the others by u - e p / (1 - p), p the share of the known and e of
     variance (1 - p) / p. With u of variance 1 both are uncorrelated, and independent as far as u is normal: along
@@ -55,7 +60,7 @@ def like_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
 
     Args:
         deviations: (K, B) class means of B uncorrelated coordinates less the mean of all, in standard deviations that
-            they have by chance.
+            they have by chance; coordinates that vary alike side by side.
         users: (K,) users of each class, at least one.
 
     Returns:
@@ -96,15 +101,22 @@ def leaking_blocks(deviations: Matrix, blocks: Sequence[slice]) -> list[slice]:
     return found
 
 
-def at_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
-    """As ``like_chance``, whether or not these leak."""
+def at_chance(deviations: Matrix, users: NDArray[np.int64], normal: bool = True) -> Matrix:
+    """As ``like_chance``, whether or not these leak.
+
+    Args:
+        deviations: (K, B).
+        users: (K,).
+        normal: whether all sizes become those of normal numbers; otherwise their mean square alone, run by run.
+    """
+    sized = _of_normal_sizes if normal else _of_mean_square_1
     share = users / max(int(users.sum()), 1)
     odds = np.sqrt(share / np.maximum(1 - share, 1e-12))
     chance = -np.outer(odds, odds)
     np.fill_diagonal(chance, 1.0)
     goal = deviations
     for _ in range(_ROUNDS):
-        goal = _of_normal_sizes(_correlated(goal, chance))
+        goal = sized(_correlated(goal, chance))
     if deviations.shape[1] >= len(users):
         return _correlated(goal, chance)
     # So few coordinates cannot have the correlations of so many classes. All together they add up to nothing still.
@@ -117,11 +129,12 @@ def rarity(users: NDArray[np.int64], everybody: NDArray[np.int64] | int) -> Matr
     return np.asarray(np.maximum(1 / np.maximum(users, 1) - 1 / np.maximum(everybody, 1), 1e-12))
 
 
-def mean_goals(own: ClassMoments) -> ClassMoments:
+def mean_goals(own: ClassMoments, now: ClassMoments | None = None) -> ClassMoments:
     """The class means of one attribute at the sizes of chance, block by block of whitened principal directions.
 
     Args:
         own: moments of the classes.
+        now: of the same classes, when users have moved since and vary otherwise: means deviate by chance as users vary.
 
     Returns:
         Counts and covariances as in ``own``; classes without users keep their mean.
@@ -134,6 +147,8 @@ def mean_goals(own: ClassMoments) -> ClassMoments:
     deviations = whitening.whitened(own.mean[present]) / chance
     for block in blocks_of(deviations.shape[1], _LEAST_BLOCK, len(present)):
         deviations[:, block] = like_chance(deviations[:, block], users)
+    if now is not None:
+        chance = chance * np.sqrt(np.einsum("dq,de,eq->q", whitening.axes, now.within, whitening.axes))
     mean = own.mean.copy()
     # Along directions in which no class varies there is no chance to be like, so all classes have the common mean.
     mean[present] = own.global_mean + whitening.coloured(deviations * chance)
@@ -187,10 +202,23 @@ def _correlated(deviations: Matrix, chance: Matrix) -> Matrix:
 
 
 def _of_normal_sizes(deviations: Matrix) -> Matrix:
-    """Every row with the sizes of as many normal numbers; ranks and signs stay."""
+    """Every row with the sizes of as many normal numbers in each run; ranks and signs stay."""
     from scipy.special import ndtri
 
-    width = deviations.shape[1]
-    normal = ndtri(0.5 + 0.5 * (np.arange(width) + 0.5) / width)
-    ranks = np.abs(deviations).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-    return np.asarray(np.copysign(normal[ranks], deviations))
+    goal = np.empty_like(deviations)
+    for number, run in enumerate(blocks_of(deviations.shape[1], _RUN, 0)):
+        some = deviations[:, run]
+        width = some.shape[1]
+        # Quantiles elsewhere in every run, or the sizes of all runs together would be a few numbers.
+        normal = ndtri(0.5 + 0.5 * (np.arange(width) + (0.5 + number * _GOLDEN) % 1) / width)
+        ranks = np.abs(some).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+        goal[:, run] = np.copysign(normal[ranks], some)
+    return _of_mean_square_1(goal)
+
+
+def _of_mean_square_1(deviations: Matrix) -> Matrix:
+    """Every row with mean square 1 in each run; a run of zeros stays."""
+    goal = deviations.copy()
+    for run in blocks_of(goal.shape[1], _RUN, 0):
+        goal[:, run] /= np.sqrt(np.maximum((goal[:, run] ** 2).mean(axis=1, keepdims=True), 1e-300))
+    return goal

@@ -37,7 +37,7 @@ leak, where a tenth of chance's deviation adds a fifth to the mean square."""
 _LONGEST = 0.1
 """Step of a class in one round, root mean square over its users and dimensions, in standard deviations."""
 _TURNS = 4
-"""In which goals get the sizes of chance, and in between its spectrum."""
+"""In which goals get the sizes of chance, first each and then in the mean of some, and in between its spectrum."""
 _ROWS_AT_ONCE = 1024
 
 
@@ -56,7 +56,8 @@ class ProductFlow:
     equations, would see classes that agree too closely. The components are those of the products of coordinates as wide
     as they are in the table, those that vary most first, and goals are set block by block in that order: attackers who
     compare distances weigh wide directions more, where classes show more to begin with, and ranks are kept within a
-    block. The goals are those of ``like_chance``.
+    run. The goals are those of ``like_chance``. They are in deviations of chance, and what these are changes as users
+    move: wide directions lose a sixth of their variance, and as much in the products is a leak.
 
     A class whose means are off by the symmetric G moves by w' = w - G y / 2, which changes E[w w^T] by -G to first
     order where lengths are alike.
@@ -90,8 +91,7 @@ class ProductFlow:
         spread = np.maximum(spread / max(float(spread.max(initial=0.0)), 1e-300), _NARROWEST)
         self._weights = np.outer(spread, spread)[self._pairs]
         self._components, variance = self._find_components(y)
-        marked = (self.codes >= 0).sum(axis=0)[self._attribute]
-        self._chance = np.sqrt(np.outer(rarity(self._users, marked), variance))
+        self._chance = self._by_chance(variance)
         self._blocks = blocks_of(len(variance), _BLOCK, int(np.bincount(self._attribute).max(initial=0)))
         self._goal = self._deviations(y)
         for attribute in np.unique(self._attribute):
@@ -111,7 +111,7 @@ class ProductFlow:
                 products = of_spectra(self._matrices(goal * self._chance[classes]), spectra)
                 there = (products[:, *self._pairs] * self._weights) @ self._components / self._chance[classes]
             for block in leaking:
-                goal[:, block] = at_chance(there[:, block], self._users[classes])
+                goal[:, block] = at_chance(there[:, block], self._users[classes], normal=not turn)
         return goal
 
     def _matrices(self, components: Matrix) -> Matrix:
@@ -140,6 +140,22 @@ class ProductFlow:
                 moved[rows] -= y[rows] @ (share / 2 * off * _LONGEST / max(length, _LONGEST))
         return self._whitening.coloured(moved)
 
+    def look_again(self, vectors: Matrix) -> None:
+        """Take for chance what it is now, with everybody at these (n, d) vectors."""
+        y = self._drawn_in(vectors)
+        mean = self._mean_products(y)
+        components = self._components.astype(np.float32)
+        variance = np.zeros(components.shape[1])
+        for start in range(0, len(y), _ROWS_AT_ONCE):
+            some = self._products(y[start : start + _ROWS_AT_ONCE], mean) @ components
+            variance += (some**2).sum(axis=0, dtype=np.float64)
+        self._chance = self._by_chance(variance / max(len(y), 1))
+
+    def _by_chance(self, variance: Matrix) -> Matrix:
+        """(C, M) standard deviations by chance of class means of components with these (M,) variances."""
+        marked = (self.codes >= 0).sum(axis=0)[self._attribute]
+        return np.sqrt(np.outer(rarity(self._users, marked), variance))
+
     def _drawn_in(self, vectors: Matrix) -> Matrix:
         """(n, q) whitened coordinates y; they have their own length where a user is of the usual one."""
         w = self._whitening.whitened(vectors)
@@ -147,23 +163,27 @@ class ProductFlow:
 
     def _find_components(self, y: Matrix) -> tuple[Matrix, Matrix]:
         """(N, M) principal components of the products over everybody, and (M,) their variances."""
-        first, second = self._pairs
-        mean = (y.T @ y / max(len(y), 1))[self._pairs]
-
-        def products(rows: Matrix) -> NDArray[np.float32]:
-            return ((rows[:, first] * rows[:, second] - mean) * self._weights).astype(np.float32)
-
-        if len(y) < len(first):  # fewer users than products: their own products tell as much
-            everybody = products(y).astype(np.float64)
+        mean = self._mean_products(y)
+        if len(y) < len(mean):  # fewer users than products: their own products tell as much
+            everybody = self._products(y, mean).astype(np.float64)
             values, directions = _strongest(everybody @ everybody.T)
             components = everybody.T @ directions / np.sqrt(values)
         else:
-            total = np.zeros((len(first),) * 2)
+            total = np.zeros((len(mean),) * 2)
             for start in range(0, len(y), _ROWS_AT_ONCE):
-                some = products(y[start : start + _ROWS_AT_ONCE])
+                some = self._products(y[start : start + _ROWS_AT_ONCE], mean)
                 total += some.T @ some
             values, components = _strongest(total)
         return np.asarray(components), values / max(len(y), 1)
+
+    def _mean_products(self, y: Matrix) -> Matrix:
+        """(N,) means of the products over everybody."""
+        return np.asarray((y.T @ y / max(len(y), 1))[self._pairs])
+
+    def _products(self, rows: Matrix, mean: Matrix) -> NDArray[np.float32]:
+        """(r, N) weighted products of some users, less these means."""
+        first, second = self._pairs
+        return ((rows[:, first] * rows[:, second] - mean) * self._weights).astype(np.float32)
 
     def _deviations(self, y: Matrix) -> Matrix:
         """(C, M) class means of the components less those of all whose class is known, in chance's deviations."""
