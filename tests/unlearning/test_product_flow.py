@@ -184,3 +184,19 @@ def test_tables_with_too_little_in_them_stay_finite(x):
 def test_without_classes_nobody_moves():
     x = np.random.default_rng(0).normal(size=(60, 4))
     np.testing.assert_array_equal(flown(x, np.full((60, 1), -1, dtype=np.int32), rounds=2), x)
+
+
+def test_what_is_chance_goes_by_how_users_vary_now():
+    x, codes = leaning()
+    flow = ProductFlow(x, codes)
+    before = flow._chance.copy()
+    flow.look_again(x)
+    np.testing.assert_allclose(flow._chance, before, rtol=1e-4)
+    shuffled = np.random.default_rng(2).permuted(x, axis=0)  # lengths come from many users now, and vary less
+    narrower = x.mean(axis=0) + np.where(np.arange(x.shape[1]) < x.shape[1] // 2, 0.5, 1.0) * (shuffled - x.mean(axis=0))
+    flow.look_again(narrower)
+    y = flow._drawn_in(narrower)
+    components = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]] * flow._weights) @ flow._components
+    expected = np.sqrt(np.outer(1 / flow._users - 1 / len(x), components.var(axis=0)))
+    np.testing.assert_allclose(flow._chance, expected, rtol=1e-3)
+    assert (flow._chance < 0.8 * before).any()
