@@ -16,6 +16,9 @@ A message says what, where, how many, and the next step.
 
 from collections.abc import Sequence
 
+MOST_NAMED = 3
+"""Files, ids or rows that are named where there are many."""
+
 
 class AttrCloakError(Exception):
     """The root of every error raised on purpose."""

@@ -95,7 +95,7 @@ from attrcloak.engines import ProcessPool
 
 if __name__ == "__main__":
     pool = ProcessPool(workers=2)
-    pool.prepare(["wave"])
+    pool.prepare("wave")
     print([there for name in ("wave", "colorsys") for _, (_, there) in pool.map(parent_and_module, [name, name])])
     pool.close()
 """

@@ -266,3 +266,13 @@ def test_bad_rows_have_their_numbers_in_the_file(tmp_path):
         [opened] = open_parts(Location.of(tmp_path / "a.parquet"))
         with pytest.raises(InvalidInput, match="rows 2500"):
             list(opened.vectors())
+
+
+def test_what_is_wrong_in_every_file_is_said_once(tmp_path):
+    for name in "abcde":
+        table = pa.table({"user_id": [1], "vectors": pa.array([[1.0, 2.0]], type=pa.list_(pa.float32(), 2))})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    with pytest.raises(InvalidInput) as error:
+        open_parts(Location.of(str(tmp_path)), id_column="nobody")
+    (problem,) = error.value.problems
+    assert problem.startswith(f"5 files ({tmp_path}/a.parquet, {tmp_path}/b.parquet, {tmp_path}/c.parquet, ...): there")

@@ -193,7 +193,9 @@ def test_what_is_chance_goes_by_how_users_vary_now():
     flow.look_again(x)
     np.testing.assert_allclose(flow._chance, before, rtol=1e-4)
     shuffled = np.random.default_rng(2).permuted(x, axis=0)  # lengths come from many users now, and vary less
-    narrower = x.mean(axis=0) + np.where(np.arange(x.shape[1]) < x.shape[1] // 2, 0.5, 1.0) * (shuffled - x.mean(axis=0))
+    narrower = x.mean(axis=0) + np.where(np.arange(x.shape[1]) < x.shape[1] // 2, 0.5, 1.0) * (
+        shuffled - x.mean(axis=0)
+    )
     flow.look_again(narrower)
     y = flow._drawn_in(narrower)
     components = (y[:, flow._pairs[0]] * y[:, flow._pairs[1]] * flow._weights) @ flow._components

@@ -29,6 +29,16 @@ def streams(vectors: str, output: str | None, engine: str | None, interactions: 
     )
 
 
+def start_workers(vectors: str, engine: str | None, workers: int | None) -> None:
+    """Let what workers of a pool are made of be imported while this process imports what it needs itself."""
+    from attrcloak.engines import import_for_workers
+    from attrcloak.parts import is_uri
+
+    several = is_uri(vectors) or Path(vectors).is_dir()
+    if engine == "pool" or (engine in (None, "auto") and several and workers != 1):
+        import_for_workers("attrcloak.streaming.worker")
+
+
 def refuse_what_needs_memory(plan: bool, undo_file: Path | None, eraser: Path | None, method: str | None) -> None:
     """Raise NotSupported for options that hold the table in memory."""
     if plan:

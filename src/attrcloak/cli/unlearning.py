@@ -89,6 +89,9 @@ def unlearn(
 
     Example: attrcloak unlearn users.npy --attributes people.csv --columns gender,age -o new.npy
     """
+    streamed = streaming.streams(vectors, output, engine, interactions)
+    if streamed and not plan:
+        streaming.start_workers(vectors, engine, workers)
     named = None if method is None else files.build_method(method, settings or [])
     if cover and eraser is not None:
         raise InvalidSettings(
@@ -96,10 +99,9 @@ def unlearn(
             "in the cover set is written nowhere"
         )
     if output is None and not plan:
-        streamed = streaming.streams(vectors, output, engine, interactions)
         plan_instead = "" if streamed else ", or use --plan"
         raise typer.BadParameter(f"name the new table with -o{plan_instead}", param_hint="--output")
-    if streaming.streams(vectors, output, engine, interactions):
+    if streamed:
         chosen = named or files.build_method("calibrated", settings or [])
         streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
         if any(setting.partition("=")[0].strip() == "slices" for setting in settings or []):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from attrcloak.engines.engine import Engine
 from attrcloak.engines.in_process import InProcess
-from attrcloak.engines.process_pool import ProcessPool
+from attrcloak.engines.process_pool import ProcessPool, import_for_workers
 from attrcloak.engines.ray_tasks import RayTasks
 from attrcloak.engines.spark_files import SparkFiles
 from attrcloak.errors import InvalidSettings, not_among
@@ -16,7 +16,7 @@ ENGINES: dict[str, Callable[[int | None], Engine]] = {
     "spark": SparkFiles,
 }
 
-__all__ = ["ENGINES", "Engine", "InProcess", "ProcessPool", "RayTasks", "SparkFiles", "engine_of"]
+__all__ = ["ENGINES", "Engine", "InProcess", "ProcessPool", "RayTasks", "SparkFiles", "engine_of", "import_for_workers"]
 
 
 def engine_of(name: str, parts: int, workers: int | None = None) -> Engine:

@@ -24,8 +24,8 @@ class Engine(Protocol):
         """Whether functions run in the caller's process, so that they may call back."""
         ...
 
-    def prepare(self, modules: Sequence[str]) -> None:
-        """Begin to start what is slow to start, and import ``modules`` there, while the caller does something else."""
+    def prepare(self, module: str) -> None:
+        """Begin to start what is slow to start, and import ``module`` there, while the caller does something else."""
         ...
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:

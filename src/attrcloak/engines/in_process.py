@@ -11,7 +11,7 @@ class InProcess:
     name = "in-process"
     in_this_process = True
 
-    def prepare(self, modules: Sequence[str]) -> None:
+    def prepare(self, module: str) -> None:
         """Nothing has to be started."""
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:

@@ -18,9 +18,8 @@ from typing import Any
 from attrcloak.engines.engine import Item, Result
 from attrcloak.errors import WorkerLost
 
-_CONTEXT = multiprocessing.get_context(
-    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-)
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+_CONTEXT = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 
 MOST_ATTEMPTS = 4
 """How often an item is tried whose worker dies."""
@@ -44,14 +43,13 @@ class ProcessPool:
         self.workers = workers or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
 
-    def prepare(self, modules: Sequence[str]) -> None:
-        """Start the process that others are forked from, or the processes, with these modules imported."""
-        if _CONTEXT.get_start_method() == "forkserver":
-            _CONTEXT.set_forkserver_preload(list(modules))
-            forkserver.ensure_running()  # a worker would have to be waited for
+    def prepare(self, module: str) -> None:
+        """Start the process that others are forked from, or the processes, with this module imported."""
+        if _FORKS:
+            import_for_workers(module)  # a worker would have to be waited for
             return
         for _ in range(self.workers):
-            self._executor().submit(_import, modules)
+            self._executor().submit(import_module, module)
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done; a dead worker is replaced and its item tried again."""
@@ -121,6 +119,13 @@ class ProcessPool:
             self._pool = None
 
 
+def import_for_workers(module: str) -> None:
+    """Begin to import a module where the workers of pools are forked from; nothing where the system cannot fork."""
+    if _FORKS:
+        _CONTEXT.set_forkserver_preload([module])
+        forkserver.ensure_running()
+
+
 def _share(function: Callable[..., Any]) -> tuple[SharedMemory, tuple[str, int]]:
     """The function in memory that workers read once: what it carries may be large, and items are many."""
     content = pickle.dumps(function)
@@ -143,11 +148,6 @@ def _shared(name: str, size: int) -> Callable[[Any], Any]:
 
 def _call(where: tuple[str, int], item: Any) -> Any:
     return _shared(*where)(item)
-
-
-def _import(modules: Sequence[str]) -> None:
-    for module in modules:
-        import_module(module)
 
 
 def _begin(environment: Mapping[str, str]) -> None:

@@ -49,7 +49,7 @@ class RayTasks:
             self._started = True
         self.workers = workers or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
 
-    def prepare(self, modules: Sequence[str]) -> None:
+    def prepare(self, module: str) -> None:
         """Ray has started its workers already."""
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:

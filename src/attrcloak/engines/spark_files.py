@@ -45,7 +45,7 @@ class SparkFiles:
             )
         self._session: Any = active
 
-    def prepare(self, modules: Sequence[str]) -> None:
+    def prepare(self, module: str) -> None:
         """Spark starts its Python workers with their first task."""
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:

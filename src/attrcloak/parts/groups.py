@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.errors import InvalidInput, raise_if
+from attrcloak.errors import MOST_NAMED, InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.parts.id_join import Joined, Noted, chunks_of, join
 from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, keys_of, uniform
@@ -20,7 +20,6 @@ from attrcloak.parts.people_scan import People, id_batches, numbered_values, sca
 from attrcloak.progress import Progress
 from attrcloak.whole_file import replacing
 
-_MOST_NAMED = 3
 _MOST_ASKED = 64
 """Attributes, a bit each, that users may ask for."""
 
@@ -282,9 +281,9 @@ def _found(noted: Noted, batches: Iterator[tuple[str, int, Any]], times: int) ->
         highs = keys.highs
         for row in np.flatnonzero(np.isin(keys.low, lows)).tolist():
             pair = (int(keys.low[row]), int(highs[row]))
-            if pair in found or (pair in wanted and len(found) < _MOST_NAMED):
+            if pair in found or (pair in wanted and len(found) < MOST_NAMED):
                 found.setdefault(pair, (str(batch[row]), []))[1].append(f"{file} row {first_row + row}")
-        if len(found) == min(_MOST_NAMED, len(wanted)):
+        if len(found) == min(MOST_NAMED, len(wanted)):
             lows = np.array([low for low, _ in found], dtype=np.uint64)
             if all(len(rows) >= times for _, rows in found.values()):
                 break

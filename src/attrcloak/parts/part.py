@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
+from attrcloak.errors import MOST_NAMED, InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
 BATCH_BYTES = 1 << 23
@@ -132,12 +132,14 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
     if len(suffixes) > 1:
         raise InvalidInput(f"{table.shown} holds files of several kinds ({', '.join(suffixes)}); keep them apart")
     parts: list[Part] = []
-    problems: list[str] = []
+    found: dict[str, list[Location]] = {}
     for name, location in files:
         try:
             parts.append(readers[suffixes[0]](name, location, id_column, vector_column))
         except InvalidInput as error:
-            problems += in_file(location, error)
+            for text in error.problems:
+                found.setdefault(text.removeprefix(f"{location.shown}: "), []).append(location)
+    problems = [_in_files(text, places) for text, places in found.items()]
     if problems and parts and parts[0].id_column is not None:
         names = f"ids in {parts[0].id_column!r} and vectors in {parts[0].vector_column!r}"
         problems.append(f"{parts[0].location.shown} can be read, with {names}")
@@ -152,6 +154,14 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
 def in_file(location: Location, error: InvalidInput) -> list[str]:
     """The problems of an error, each with the name of the file."""
     return [text if text.startswith(location.shown) else f"{location.shown}: {text}" for text in error.problems]
+
+
+def _in_files(text: str, places: list[Location]) -> str:
+    """A problem of one file or of several."""
+    shown = ", ".join(place.shown for place in places[:MOST_NAMED])
+    if len(places) == 1:
+        return f"{shown}: {text}"
+    return f"{len(places)} files ({shown}{', ...' if len(places) > MOST_NAMED else ''}): {text}"
 
 
 def rows_per_batch(dim: int, dtype: np.dtype[Any], at_least: int = 0) -> int:

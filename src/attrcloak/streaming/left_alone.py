@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from attrcloak.data.vector_files import OTHER_VECTORS_STAY
+from attrcloak.errors import MOST_NAMED
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.parts import Groups, Part
-
-_MOST_NAMED = 3
 
 
 def left_alone(parts: Sequence[Part], groups: Groups, people: str) -> tuple[str, ...]:
@@ -29,7 +28,7 @@ def _unknown_users(parts: Sequence[Part], groups: Groups, people: str) -> list[s
     if not count:
         return []
     in_parts = [int(groups.rows(number).counts(len(unknown))[unknown].sum()) for number in range(len(parts))]
-    most = [number for number in np.argsort(in_parts)[::-1][:_MOST_NAMED].tolist() if in_parts[number]]
+    most = [number for number in np.argsort(in_parts)[::-1][:MOST_NAMED].tolist() if in_parts[number]]
     named = ", ".join(f"{parts[number].name} {in_parts[number]} of {parts[number].rows}" for number in most)
     more = ", ..." if np.count_nonzero(in_parts) > len(most) else ""
     return [

@@ -18,9 +18,6 @@ from attrcloak.streaming.merge_tree import Arrays, key_arrays, key_of, moment_ar
 
 _ROWS_THAT_DIFFER = 1024
 
-NEEDED = (__name__, "pyarrow.compute", "pyarrow.parquet", "scipy.linalg", "threadpoolctl")
-"""Modules that both passes need, so that a new process has them before its first part."""
-
 Report = Callable[[int], None]
 """Called with the rows that have been done since the last call."""
 

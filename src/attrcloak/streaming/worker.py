@@ -1,0 +1,11 @@
+"""What a worker needs for its first part, to be imported before that comes. Nobody calls anything here."""
+
+# ruff: noqa: F401
+
+import pyarrow.compute
+import pyarrow.parquet
+import scipy.linalg
+import threadpoolctl
+
+import attrcloak.parts.parquet_part
+import attrcloak.streaming.passes
