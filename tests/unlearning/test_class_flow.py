@@ -6,7 +6,10 @@ import pytest
 from attrcloak import EmbeddingTable, Ids, UserAttributes
 from attrcloak.attackers import KNNAttacker
 from attrcloak.errors import InvalidSettings
+from attrcloak.moments.cell_key import CellKey
+from attrcloak.moments.cell_moments import cell_moments
 from attrcloak.unlearning import CalibratedFlow, class_flow, run
+from attrcloak.unlearning.chance_goals import mean_goals
 from attrcloak.unlearning.class_energies import ClassEnergies
 from attrcloak.unlearning.class_flow import _WIDTH, ClassFlow
 
@@ -84,7 +87,9 @@ def spied_energies(x, codes, drawn):
 def test_energy_is_the_unbiased_mmd_of_a_class_and_everybody_in_low_orders_and_in_high():
     x, codes, drawn = rings(users=60)
     energies = spied_energies(x, codes, drawn)["energies"]
-    for part, kernel in enumerate(split_kernel((x - x.mean(axis=0)) / x.std(axis=0))):
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    z *= np.sqrt(2 / (1 + (z**2).mean(axis=1, keepdims=True)))
+    for part, kernel in enumerate(split_kernel(z)):
         np.fill_diagonal(kernel, 0)
         everybody = kernel.sum() / (60 * 59)
         for k in range(2):
@@ -263,3 +268,41 @@ def test_a_round_that_goes_back_on_the_one_before_halves_all_that_follow():
     assert float(np.abs(flow._no_farther(-np.eye(4, 2, dtype=np.float32))).max()) == 0.25
     assert not flow._no_farther(np.zeros((4, 2), np.float32)).any()
     assert float(np.abs(flow._no_farther(np.eye(4, 2, dtype=np.float32))).max()) == 0.25
+
+
+def test_users_far_out_go_as_far_as_their_place_under_the_kernel_does():
+    """Steps are found among users who are drawn in; where a user is drawn in to half, a step there is twice as long."""
+    x, codes, drawn = rings()
+    x[:30] *= 4
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    factors = np.sqrt(2 / (1 + (z**2).mean(axis=1, keepdims=True)))
+    assert factors.min() < 0.5
+    flow, twin = ClassFlow(codes, drawn), ClassFlow(codes, drawn)
+    inside = (z * factors).astype(np.float32)
+    twin._round(inside, np.zeros((2, 2)))
+    there = twin._round(inside, twin._speeds)
+    small = np.linalg.norm(there / factors, axis=1) < 0.25 * np.sqrt(x.shape[1])  # no longer than a step may be
+    assert small[:30].any()
+    np.testing.assert_allclose(flow.steps(x)[small], (there / factors * x.std(axis=0))[small], rtol=1e-3, atol=1e-6)
+
+
+def test_class_means_end_where_chance_has_them_among_users_as_they_vary_by_now():
+    rng = np.random.default_rng(7)
+    gender = rng.integers(0, 2, 1500)
+    x = rng.normal(size=(1500, 6)) * (3, 2, 1, 1, 1, 1)
+    x[:, 0] *= np.where(gender == 1, 1.8, 0.6)  # what is to be evened out, and changes how users vary
+    x += np.where(gender[:, None] == 1, 0.5, -0.5)
+    people = UserAttributes.from_values(Ids(np.arange(1500)), gender=gender)
+    moved = run(CalibratedFlow(exchange=0.0), EmbeddingTable(people.ids, x), people, key=KEY).table.vectors
+
+    def classes(vectors):
+        _, codes = np.unique(gender, return_inverse=True)
+        key = CellKey(("gender",), (("0", "1"),), np.array([[0], [1]], dtype=np.int32))
+        return cell_moments(vectors, codes.astype(np.int32), key).marginal(0)
+
+    own, now = classes(x), classes(moved)
+    spread = np.sqrt(np.diag(now.within))
+    assert (np.diag(now.within) / np.diag(own.within))[0] < 0.9
+    later, first = mean_goals(own, now).mean, mean_goals(own).mean
+    off = [np.abs((now.mean - goal) / spread).max() for goal in (later, first)]
+    assert off[0] < 0.3 * off[1]

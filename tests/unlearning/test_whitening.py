@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attrcloak.unlearning.whitening import Whitening
+from attrcloak.unlearning.whitening import Whitening, drawn_in
 
 
 @pytest.fixture
@@ -33,3 +33,11 @@ def test_directions_that_do_not_vary_are_left_out(x):
     assert Whitening.of(flat).whitened(flat).shape == (500, 6)
     assert Whitening.of(np.zeros((5, 3))).whitened(np.zeros((5, 3))).shape == (5, 0)
     assert Whitening.of(np.zeros((5, 0))).coloured(np.zeros((5, 0))).shape == (5, 0)
+
+
+def test_users_far_out_are_drawn_in_and_those_of_usual_length_stay():
+    z = np.array([[1.0, -1.0, 1.0, 1.0], [10.0, 0.0, 0.0, 0.0], [1e6, 1e6, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    drawn = z * drawn_in(z)
+    np.testing.assert_allclose(drawn[0], z[0])
+    lengths = np.linalg.norm(drawn, axis=1) / 2  # the usual length in four dimensions
+    np.testing.assert_allclose(lengths[1:], [5 * np.sqrt(2 / 26), np.sqrt(2), 0], rtol=1e-6)

@@ -21,10 +21,9 @@ _NUMBERS_A_CLASS = 2
 _BY_CHANCE = 0.01
 """How often one class of an attribute by itself may look like a leak in a block, where there is none."""
 _RUN = 8
-"""Coordinates side by side whose sizes are set together, at least. Coordinates come in the order of how much they vary,
-and classes mostly show more in the first of them: in a long run these would take the largest sizes, and whoever weighs
-coordinates by how much they vary would find more than chance."""
-_GOLDEN = (np.sqrt(5) - 1) / 2
+"""Coordinates side by side, at least, in which classes together deviate as in others. Coordinates come in the order of
+how much they vary, and classes mostly show more in the first of them: these would keep the largest sizes of a block,
+and whoever weighs coordinates by how much they vary would find more than chance."""
 _NEIGHBOURS = 4
 """Blocks that are looked at together too."""
 _ROUNDS = 5
@@ -50,8 +49,8 @@ def like_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
 
     and independent from one coordinate to the next. Two things make a leak: that they are larger, and, with three
     classes or more, that neighbours deviate alike. So in turns classes are brought to those correlations by the linear
-    map that is optimal transport between the two covariances, and the sizes |u_k| in every run of coordinates to those
-    of as many normal numbers, each keeping its rank and its sign.
+    map that is optimal transport between the two covariances, and the sizes |u_k| over the coordinates to those of as
+    many normal numbers, each keeping its rank and its sign, evened out from one run of coordinates to the next.
 
     Known users of a class deviate by u + e and the others by u - e p / (1 - p), p the share of the known and e of
     variance (1 - p) / p. With u of variance 1 both are uncorrelated, and independent as far as u is normal: along
@@ -101,22 +100,15 @@ def leaking_blocks(deviations: Matrix, blocks: Sequence[slice]) -> list[slice]:
     return found
 
 
-def at_chance(deviations: Matrix, users: NDArray[np.int64], normal: bool = True) -> Matrix:
-    """As ``like_chance``, whether or not these leak.
-
-    Args:
-        deviations: (K, B).
-        users: (K,).
-        normal: whether all sizes become those of normal numbers; otherwise their mean square alone, run by run.
-    """
-    sized = _of_normal_sizes if normal else _of_mean_square_1
+def at_chance(deviations: Matrix, users: NDArray[np.int64]) -> Matrix:
+    """As ``like_chance``, whether or not these leak."""
     share = users / max(int(users.sum()), 1)
     odds = np.sqrt(share / np.maximum(1 - share, 1e-12))
     chance = -np.outer(odds, odds)
     np.fill_diagonal(chance, 1.0)
     goal = deviations
     for _ in range(_ROUNDS):
-        goal = sized(_correlated(goal, chance))
+        goal = _evened(_of_normal_sizes(_correlated(goal, chance)))
     if deviations.shape[1] >= len(users):
         return _correlated(goal, chance)
     # So few coordinates cannot have the correlations of so many classes. All together they add up to nothing still.
@@ -202,23 +194,18 @@ def _correlated(deviations: Matrix, chance: Matrix) -> Matrix:
 
 
 def _of_normal_sizes(deviations: Matrix) -> Matrix:
-    """Every row with the sizes of as many normal numbers in each run; ranks and signs stay."""
+    """Every row with the sizes of as many normal numbers; ranks and signs stay."""
     from scipy.special import ndtri
 
-    goal = np.empty_like(deviations)
-    for number, run in enumerate(blocks_of(deviations.shape[1], _RUN, 0)):
-        some = deviations[:, run]
-        width = some.shape[1]
-        # Quantiles elsewhere in every run, or the sizes of all runs together would be a few numbers.
-        normal = ndtri(0.5 + 0.5 * (np.arange(width) + (0.5 + number * _GOLDEN) % 1) / width)
-        ranks = np.abs(some).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-        goal[:, run] = np.copysign(normal[ranks], some)
-    return _of_mean_square_1(goal)
+    width = deviations.shape[1]
+    normal = ndtri(0.5 + 0.5 * (np.arange(width) + 0.5) / width)
+    ranks = np.abs(deviations).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return np.asarray(np.copysign(normal[ranks], deviations))
 
 
-def _of_mean_square_1(deviations: Matrix) -> Matrix:
-    """Every row with mean square 1 in each run; a run of zeros stays."""
+def _evened(deviations: Matrix) -> Matrix:
+    """All classes together with mean square 1 in each run of coordinates; what is 0 stays."""
     goal = deviations.copy()
     for run in blocks_of(goal.shape[1], _RUN, 0):
-        goal[:, run] /= np.sqrt(np.maximum((goal[:, run] ** 2).mean(axis=1, keepdims=True), 1e-300))
+        goal[:, run] /= np.sqrt(max(float((goal[:, run] ** 2).mean()), 1e-300))
     return goal

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
 from attrcloak.unlearning.class_energies import ClassEnergies, Floats
+from attrcloak.unlearning.whitening import drawn_in
 
 _WIDTH = 0.156
 """Of the kernel, in mean squared distances of two users: in 64 dimensions a quarter of 6,000 users count."""
@@ -36,8 +37,9 @@ class ClassFlow:
     After Arbel, Korba, Salim and Gretton (2019): the squared maximum mean discrepancy (MMD) of a class and its drawn
     class, under a kernel of standardised vectors z, goes down fastest when the users of the class move along the slope
     of its witness, the mean kernel with the class less that with the users drawn for it. As in mean shift, that is
-    divided by the density at the user, so that steps are lengths. With everybody in place of the drawn class, what is
-    left of a deviation would lie where it was, in few directions, and networks find those.
+    divided by the density at the user, so that steps are lengths. Users who lie far out are drawn in (``drawn_in``), or
+    they would be alone under the kernel, and what their class shows in them would stay. With everybody in place of the
+    drawn class, what is left of a deviation would lie where it was, in few directions, and networks find those.
 
     The Gaussian kernel is a sum over orders, with s = z^T z' / (q w) for width w and q dimensions:
 
@@ -91,11 +93,11 @@ class ClassFlow:
             return steps
         scale = Scale.of(vectors)
         if scale.varies.any():
-            z = scale.standardised(vectors)
+            z, drawn_in = scale.standardised(vectors)
             if self._speeds is None:
                 self._round(z, np.zeros((self._members.shape[1], len(_RATES))))
             assert self._speeds is not None  # a round sets them
-            steps[:, scale.varies] = scale.back(self._no_farther(self._round(z, self._speeds)))
+            steps[:, scale.varies] = scale.back(self._no_farther(self._round(z, self._speeds)) / drawn_in)
         return steps
 
     def _no_farther(self, steps: Floats) -> Floats:
@@ -147,7 +149,7 @@ def _low_orders(product: Floats, half: Floats, halves: Floats) -> tuple[Floats, 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Coordinates in which every column that varies has mean 0 and variance 1.
+    """Coordinates in which every column that varies has mean 0 and variance 1, drawn in where users lie far out.
 
     Attributes:
         varies: (d,) columns that do.
@@ -166,11 +168,13 @@ class Scale:
         varies = spread > 1e-9 * max(float(spread.max(initial=0.0)), 1e-300)
         return cls(varies, vectors[:, varies].mean(axis=0), spread[varies])
 
-    def standardised(self, vectors: Matrix) -> NDArray[np.float32]:
-        """(n, q) of (n, d) vectors."""
-        return ((vectors[:, self.varies] - self.centre) / self.spread).astype(np.float32)
+    def standardised(self, vectors: Matrix) -> tuple[Floats, Floats]:
+        """(n, q) of (n, d) vectors, drawn in, and (n, 1) by which factor."""
+        z = ((vectors[:, self.varies] - self.centre) / self.spread).astype(np.float32)
+        factors = drawn_in(z).astype(np.float32)
+        return z * factors, factors
 
-    def back(self, steps: NDArray[np.float32]) -> Matrix:
+    def back(self, steps: Floats) -> Matrix:
         """(n, q) standardised steps as steps of vectors, none longer than a quarter of the users' root mean square."""
         lengths = np.linalg.norm(steps, axis=1, keepdims=True)
         longest = _LONGEST_STEP * np.sqrt(steps.shape[1])

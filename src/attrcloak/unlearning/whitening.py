@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
 
@@ -51,3 +52,15 @@ class Whitening:
     def coloured(self, steps: Matrix) -> Matrix:
         """(n, d) steps of (n, q) steps in these coordinates."""
         return np.asarray(steps @ self.back)
+
+
+def drawn_in(coordinates: NDArray[np.floating]) -> Matrix:
+    """(n, 1) factors that bring users who lie far out nearer, and leave those of the usual length where they are.
+
+    z becomes z (2 / (1 + |z|^2 / q))^1/2 in q dimensions: at most 2^1/2 times as long as usual, however far out.
+
+    Args:
+        coordinates: (n, q) of variance 1.
+    """
+    squares = (coordinates.astype(np.float64) ** 2).sum(axis=1, keepdims=True)
+    return np.asarray(np.sqrt(2 / (1 + squares / max(coordinates.shape[1], 1))))
