@@ -12,6 +12,7 @@ from attrcloak.unlearning import CalibratedFlow, class_flow, run
 from attrcloak.unlearning.chance_goals import mean_goals
 from attrcloak.unlearning.class_energies import ClassEnergies
 from attrcloak.unlearning.class_flow import _WIDTH, ClassFlow
+from attrcloak.unlearning.product_flow import ProductFlow
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -306,3 +307,18 @@ def test_class_means_end_where_chance_has_them_among_users_as_they_vary_by_now()
     later, first = mean_goals(own, now).mean, mean_goals(own).mean
     off = [np.abs((now.mean - goal) / spread).max() for goal in (later, first)]
     assert off[0] < 0.3 * off[1]
+
+
+def test_chance_in_products_is_measured_anew_every_five_rounds(monkeypatch):
+    seen = []
+
+    def spied(flow, vectors, plain=ProductFlow.look_again):
+        seen.append(vectors.copy())
+        plain(flow, vectors)
+
+    monkeypatch.setattr(ProductFlow, "look_again", spied)
+    x, codes, _ = rings(users=300)
+    people = UserAttributes.from_values(Ids(np.arange(300)), ring=codes[:, 0])
+    run(CalibratedFlow(rounds=10), EmbeddingTable(people.ids, x), people, key=KEY)
+    assert len(seen) == 3  # of ten rounds of products alone and ten of both
+    assert len({vectors.tobytes() for vectors in seen}) == 3
