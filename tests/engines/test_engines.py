@@ -1,10 +1,10 @@
 """Every engine maps a function over items, each once; a worker that dies is replaced."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def test_a_pool_has_no_more_processes_than_parts():
     assert pool.workers == 3
 
 
-forks = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="no fork server here")
+forks = pytest.mark.skipif(sys.platform != "linux", reason="no fork server here")
 
 
 def parent_and_module(module: str) -> tuple[int, bool]:
@@ -136,6 +136,90 @@ def test_the_process_that_workers_are_forked_from_is_replaced_when_it_dies():
     os.kill(parents.pop(), signal.SIGKILL)
     assert sorted(pool.map(squared, range(6))) == [(number, number**2) for number in range(6)]
     pool.close()
+
+
+FALLS_BACK = """
+import os, sys
+sys.path.insert(0, {here!r})
+from test_engines import squared
+from attrcloak.engines import ProcessPool, import_for_workers
+
+def all_squared():
+    pool = ProcessPool(workers=1)
+    pool.prepare("wave")
+    done = sorted(pool.map(squared, [2, 3]))
+    pool.close()
+    return done == [(0, 4), (1, 9)]
+
+if __name__ == "__main__":
+    if {forked}:
+        import_for_workers("wave")
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if all_squared() and not import_for_workers("wave") else 1)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert not import_for_workers("wave")
+    sys.exit(0 if all_squared() else 1)
+"""
+
+
+@forks
+@pytest.mark.parametrize("why", ["forked", "deep"])
+def test_where_no_fork_server_can_be_started_workers_start_afresh(why, tmp_path):
+    """After os.fork, as under a web server that forks; and where temporary files lie too deep for a socket."""
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    environment = {**os.environ, "TMPDIR": str(deep)} if why == "deep" else dict(os.environ)
+    script = tmp_path / "script.py"
+    script.write_text(FALLS_BACK.format(here=str(Path(__file__).parent), forked=why == "forked"))
+    done = subprocess.run([sys.executable, str(script)], env=environment, timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+LONG = """
+import os, sys, time
+sys.path.insert(0, {here!r})
+from test_engines import say_and_sleep
+from attrcloak.engines import ProcessPool
+
+if __name__ == "__main__":
+    list(ProcessPool(workers=2).map(say_and_sleep, [{folder!r}] * 2))
+"""
+
+
+def say_and_sleep(folder: str) -> None:
+    (Path(folder) / f"{os.getpid()} {os.getppid()}").touch()
+    time.sleep(600)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@forks
+def test_workers_and_their_server_end_with_a_process_that_is_killed(tmp_path):
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(LONG.format(here=str(Path(__file__).parent), folder=str(pids)))
+    with subprocess.Popen([sys.executable, str(script)]) as process:
+        wait_until(lambda: len(list(pids.iterdir())) == 2)
+        below = {int(number) for note in pids.iterdir() for number in note.name.split()}
+        assert len(below) == 3  # two workers and the server
+        assert all(map(is_alive, below))
+        process.kill()
+    wait_until(lambda: not any(map(is_alive, below)))
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads sockets from /proc")

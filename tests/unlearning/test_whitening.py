@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attrcloak.unlearning.whitening import Whitening, drawn_in
+from attrcloak.unlearning.whitening import Whitening, inward_factors
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_directions_that_do_not_vary_are_left_out(x):
 
 def test_users_far_out_are_drawn_in_and_those_of_usual_length_stay():
     z = np.array([[1.0, -1.0, 1.0, 1.0], [10.0, 0.0, 0.0, 0.0], [1e6, 1e6, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    drawn = z * drawn_in(z)
+    drawn = z * inward_factors(z)
     np.testing.assert_allclose(drawn[0], z[0])
     lengths = np.linalg.norm(drawn, axis=1) / 2  # the usual length in four dimensions
     np.testing.assert_allclose(lengths[1:], [5 * np.sqrt(2 / 26), np.sqrt(2), 0], rtol=1e-6)

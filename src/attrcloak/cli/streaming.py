@@ -29,13 +29,13 @@ def streams(vectors: str, output: str | None, engine: str | None, interactions: 
     )
 
 
-def start_workers(vectors: str, engine: str | None, workers: int | None) -> None:
-    """Let what workers of a pool are made of be imported while this process imports what it needs itself."""
-    from attrcloak.engines import import_for_workers
-    from attrcloak.parts import is_uri
+def begin_imports(vectors: str, engine: str | None, workers: int | None) -> None:
+    """Where a pool will run, import what its workers need beside what this process imports for itself."""
+    from attrcloak.engines import import_for_workers, named
 
-    several = is_uri(vectors) or Path(vectors).is_dir()
-    if engine == "pool" or (engine in (None, "auto") and several and workers != 1):
+    folder = Path(vectors)
+    files = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 1
+    if named(engine or "auto", files, workers) == "pool":
         import_for_workers("attrcloak.streaming.worker")
 
 

@@ -91,7 +91,7 @@ def unlearn(
     """
     streamed = streaming.streams(vectors, output, engine, interactions)
     if streamed and not plan:
-        streaming.start_workers(vectors, engine, workers)
+        streaming.begin_imports(vectors, engine, workers)
     named = None if method is None else files.build_method(method, settings or [])
     if cover and eraser is not None:
         raise InvalidSettings(

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,9 +19,8 @@ from typing import Any
 from attrcloak.engines.engine import Item, Result
 from attrcloak.errors import WorkerLost
 
-_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
-_CONTEXT = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
-
+_CAN_FORK = sys.platform == "linux"
+"""Others either cannot or have system libraries that do not bear it."""
 MOST_ATTEMPTS = 4
 """How often an item is tried whose worker dies."""
 
@@ -28,9 +28,9 @@ MOST_ATTEMPTS = 4
 class ProcessPool:
     """Processes that inherit no threads, locks or open files of this one.
 
-    Where the system can fork they are forked, but from a process of their own that does nothing but import (Python's
-    fork server): what a worker needs is imported once, beside what this process does, and the next worker is there at
-    once. That process stays until this one ends. Elsewhere every worker starts afresh.
+    On Linux they are forked, but from a process of their own that does nothing but import (Python's fork server): what
+    a worker needs is imported once, beside what this process does, and the next worker is there at once. That process
+    stays until this one ends. Elsewhere, and where it cannot be started, every worker starts afresh.
 
     Args:
         workers: processes; the number of cores by default.
@@ -45,11 +45,10 @@ class ProcessPool:
 
     def prepare(self, module: str) -> None:
         """Start the process that others are forked from, or the processes, with this module imported."""
-        if _FORKS:
-            import_for_workers(module)  # a worker would have to be waited for
-            return
+        if import_for_workers(module):
+            return  # a worker that is asked for now waits until all is imported, and this process with it
         for _ in range(self.workers):
-            self._executor().submit(import_module, module)
+            self._executor().submit(_import, module)
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done; a dead worker is replaced and its item tried again."""
@@ -108,8 +107,9 @@ class ProcessPool:
 
     def _executor(self) -> ProcessPoolExecutor:
         if self._pool is None:
+            context = multiprocessing.get_context("forkserver" if _fork_server_runs() else "spawn")
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=_CONTEXT, initializer=_begin, initargs=(dict(os.environ),)
+                self.workers, mp_context=context, initializer=_begin, initargs=(dict(os.environ),)
             )
         return self._pool
 
@@ -119,11 +119,32 @@ class ProcessPool:
             self._pool = None
 
 
-def import_for_workers(module: str) -> None:
-    """Begin to import a module where the workers of pools are forked from; nothing where the system cannot fork."""
-    if _FORKS:
-        _CONTEXT.set_forkserver_preload([module])
+def import_for_workers(module: str) -> bool:
+    """Begin to import a module in the process that workers of pools are forked from.
+
+    Returns:
+        False where there is no such process, so that every worker will import it.
+    """
+    if _CAN_FORK:
+        forkserver.set_forkserver_preload([module])
+    return _fork_server_runs()
+
+
+def _fork_server_runs() -> bool:
+    """Start Python's fork server where it does not run."""
+    if not _CAN_FORK:
+        return False
+    try:
         forkserver.ensure_running()
+    except (
+        OSError
+    ):  # a folder for temporary files with too long a name for a socket, or a process that was forked itself
+        return False
+    return True
+
+
+def _import(module: str) -> None:
+    import_module(module)  # which cannot be sent back
 
 
 def _share(function: Callable[..., Any]) -> tuple[SharedMemory, tuple[str, int]]:

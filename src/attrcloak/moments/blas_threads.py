@@ -5,14 +5,16 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
+_BRING_THEIR_OWN = ("scipy.linalg", "torch", "faiss")
+
 
 def blas_libraries() -> Any:
     """The BLAS libraries of this process, as a controller of ``threadpoolctl``.
 
-    To look for them takes as long as a pass over some thousand rows, so it is done once, and again when SciPy has
-    brought its own.
+    To look for them takes as long as a pass over some thousand rows, so it is done once, and again when a library is
+    there that brings its own.
     """
-    return _found(with_scipy="scipy.linalg" in sys.modules)
+    return _found(tuple(name in sys.modules for name in _BRING_THEIR_OWN))
 
 
 def one_thread() -> AbstractContextManager[None]:
@@ -24,7 +26,7 @@ def one_thread() -> AbstractContextManager[None]:
 
 
 @cache
-def _found(with_scipy: bool) -> Any:
+def _found(loaded: tuple[bool, ...]) -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")

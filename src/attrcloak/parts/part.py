@@ -125,9 +125,10 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
     suffixes = sorted({file.suffix for _, file in files})
     strange = [name for name, file in files if file.suffix not in readers]
     if strange:
+        some = ", ".join(strange[:MOST_NAMED]) + (", ..." if len(strange) > MOST_NAMED else "")
         raise UnreadableFile(
             f"{table.shown}: {len(strange)} of {len(files)} files are of a kind that cannot be streamed "
-            f"({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}); use {', '.join(readers)}"
+            f"({some}); use {', '.join(readers)}"
         )
     if len(suffixes) > 1:
         raise InvalidInput(f"{table.shown} holds files of several kinds ({', '.join(suffixes)}); keep them apart")

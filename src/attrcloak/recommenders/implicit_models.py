@@ -11,6 +11,7 @@ import numpy as np
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.interactions import Split
 from attrcloak.errors import InvalidSettings, MissingExtra
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.progress import Progress
 from attrcloak.recommenders.recommender import Recommender
 from attrcloak.recommenders.validation import validation_ndcg
@@ -108,7 +109,6 @@ def _fit(
     progress: Progress | None,
 ) -> Recommender:
     from scipy.sparse import csr_matrix
-    from threadpoolctl import threadpool_limits
 
     began = time.perf_counter()
     done = 0
@@ -120,7 +120,7 @@ def _fit(
             progress(f"training {name}", done, settings.iterations)
 
     # Threads of the linear algebra library beside the library's own slow it down; one thread also repeats exactly.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_thread():
         library_model = build(**asdict(settings), random_state=seed, num_threads=1)
         library_model.fit(csr_matrix(split.train.matrix), show_progress=False, callback=report)
     users = np.ascontiguousarray(library_model.user_factors, dtype=np.float32)

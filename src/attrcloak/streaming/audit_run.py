@@ -17,7 +17,7 @@ from attrcloak.engines import engine_of
 from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.parts import Location, open_parts
 from attrcloak.progress import Progress
-from attrcloak.streaming.passes import free_columns, measure
+from attrcloak.streaming.passes import WORKER, free_columns, measure
 from attrcloak.streaming.sample_audit import Sample, audit_sample
 from attrcloak.streaming.stages import Stages, by_part
 from attrcloak.streaming.statistics import Leak, leaks
@@ -131,7 +131,7 @@ def audit_files(
         closing(engine_of(engine, len(parts), workers)) as runner,
         Workspace(Path(folder) / "work").opened({}) as space,
     ):
-        runner.prepare("attrcloak.streaming.worker")
+        runner.prepare(WORKER)
         stages = Stages(parts, space, Location.of(folder), runner, progress)
         groups, sampled = stages.join(inputs, id_column, columns)
         known = (*groups.classes, *([] if requests is None else [ASKED]))

@@ -18,6 +18,9 @@ from attrcloak.streaming.merge_tree import Arrays, key_arrays, key_of, moment_ar
 
 _ROWS_THAT_DIFFER = 1024
 
+WORKER = "attrcloak.streaming.worker"
+"""The module that brings what both passes need, for processes to import before their first part."""
+
 Report = Callable[[int], None]
 """Called with the rows that have been done since the last call."""
 

@@ -21,6 +21,7 @@ from attrcloak.streaming.descent import solve_by_descent
 from attrcloak.streaming.kept_maps import KeptMaps
 from attrcloak.streaming.left_alone import left_alone, single_classes
 from attrcloak.streaming.maps import scaled, solve_maps
+from attrcloak.streaming.passes import WORKER
 from attrcloak.streaming.sample_audit import Sample, check_sample
 from attrcloak.streaming.stages import Stages
 from attrcloak.streaming.statistics import Leak, leaks
@@ -197,7 +198,7 @@ def unlearn_files(
     if key is not None:
         about["key_commitment"] = key_commitment(key)
     with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about):
-        runner.prepare("attrcloak.streaming.worker")
+        runner.prepare(WORKER)
         stages = Stages(parts, space, staging, runner, progress)
         groups, sampled = stages.join(inputs, sources.id_column, columns)
         if kept is not None:

@@ -22,6 +22,7 @@ from attrcloak.parts.item_table import read_items
 from attrcloak.parts.pair_sample import SampledPairs, pairs_of, sample_pairs
 from attrcloak.parts.part import in_file
 from attrcloak.progress import Progress
+from attrcloak.streaming.passes import WORKER
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -118,7 +119,7 @@ class _InFiles:
         numbered = [_NumberedPart(part, int(first)) for part, first in zip(self.parts, firsts[:-1], strict=True)]
         rows, vectors, done = [np.empty(0, np.int64)], [np.empty((0, self.dim))], 0
         with closing(engine_of(self.engine, len(self.parts), self.workers)) as runner:
-            runner.prepare("attrcloak.streaming.worker")
+            runner.prepare(WORKER)
             for number, (found, theirs) in runner.map(partial(_lookup, index=index), numbered):
                 rows.append(found)
                 vectors.append(theirs)

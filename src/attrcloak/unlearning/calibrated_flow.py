@@ -89,7 +89,8 @@ class CalibratedFlow(Calibrated):
         """Multiplications of all rounds and bytes of what they hold, roughly, beside what every method needs."""
         of_neighbours = (self.rounds + 1) * users**2 * (2 * dimensions + _MULTIPLICATIONS_A_PAIR)
         products = min(dimensions, MOST_DIRECTIONS) * (min(dimensions, MOST_DIRECTIONS) + 1) // 2
-        of_products = users * products**2 + _PRODUCTS_TO_DECOMPOSE * min(users, products) ** 3
+        looks = 1 + (_PRODUCTS_FIRST + self.rounds - 1) // _LOOK_AGAIN
+        of_products = looks * users * products**2 + _PRODUCTS_TO_DECOMPOSE * min(users, products) ** 3
         lists, kernels = 4 * users * dimensions**2, _KERNELS_AT_ONCE * 4 * ROWS_AT_ONCE * users
         return of_neighbours + of_products, lists + kernels + _MATRICES_AT_ONCE * 8 * products**2
 

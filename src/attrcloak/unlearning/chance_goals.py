@@ -140,7 +140,8 @@ def mean_goals(own: ClassMoments, now: ClassMoments | None = None) -> ClassMomen
     for block in blocks_of(deviations.shape[1], _LEAST_BLOCK, len(present)):
         deviations[:, block] = like_chance(deviations[:, block], users)
     if now is not None:
-        chance = chance * np.sqrt(np.einsum("dq,de,eq->q", whitening.axes, now.within, whitening.axes))
+        variance = np.einsum("dq,de,eq->q", whitening.axes, now.within, whitening.axes)
+        chance = chance * np.sqrt(np.maximum(variance, 0.0))
     mean = own.mean.copy()
     # Along directions in which no class varies there is no chance to be like, so all classes have the common mean.
     mean[present] = own.global_mean + whitening.coloured(deviations * chance)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from attrcloak.moments.cell_moments import Matrix
 from attrcloak.unlearning.class_energies import ClassEnergies, Floats
-from attrcloak.unlearning.whitening import drawn_in
+from attrcloak.unlearning.whitening import inward_factors
 
 _WIDTH = 0.156
 """Of the kernel, in mean squared distances of two users: in 64 dimensions a quarter of 6,000 users count."""
@@ -35,11 +35,12 @@ class ClassFlow:
     """Rounds that make the classes of every attribute as like themselves as chance has it, in low orders and in high.
 
     After Arbel, Korba, Salim and Gretton (2019): the squared maximum mean discrepancy (MMD) of a class and its drawn
-    class, under a kernel of standardised vectors z, goes down fastest when the users of the class move along the slope
-    of its witness, the mean kernel with the class less that with the users drawn for it. As in mean shift, that is
-    divided by the density at the user, so that steps are lengths. Users who lie far out are drawn in (``drawn_in``), or
-    they would be alone under the kernel, and what their class shows in them would stay. With everybody in place of the
-    drawn class, what is left of a deviation would lie where it was, in few directions, and networks find those.
+    class, under a kernel of standardised vectors z, drawn in, goes down fastest when the users of the class move along
+    the slope of its witness, the mean kernel with the class less that with the users drawn for it. As in mean shift,
+    that is divided by the density at the user, so that steps are lengths. Users who lie far out are drawn in
+    (``inward_factors``), or they would be alone under the kernel, and what their class shows in them would stay. With
+    everybody in place of the drawn class, what is left of a deviation would lie where it was, in few directions, and
+    networks find those.
 
     The Gaussian kernel is a sum over orders, with s = z^T z' / (q w) for width w and q dimensions:
 
@@ -93,11 +94,11 @@ class ClassFlow:
             return steps
         scale = Scale.of(vectors)
         if scale.varies.any():
-            z, drawn_in = scale.standardised(vectors)
+            z, factors = scale.standardised(vectors)
             if self._speeds is None:
                 self._round(z, np.zeros((self._members.shape[1], len(_RATES))))
             assert self._speeds is not None  # a round sets them
-            steps[:, scale.varies] = scale.back(self._no_farther(self._round(z, self._speeds)) / drawn_in)
+            steps[:, scale.varies] = scale.back(self._no_farther(self._round(z, self._speeds)) / factors)
         return steps
 
     def _no_farther(self, steps: Floats) -> Floats:
@@ -149,7 +150,7 @@ def _low_orders(product: Floats, half: Floats, halves: Floats) -> tuple[Floats, 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Coordinates in which every column that varies has mean 0 and variance 1, drawn in where users lie far out.
+    """Coordinates in which every column that varies has mean 0 and variance 1, for users to be drawn in there.
 
     Attributes:
         varies: (d,) columns that do.
@@ -171,7 +172,7 @@ class Scale:
     def standardised(self, vectors: Matrix) -> tuple[Floats, Floats]:
         """(n, q) of (n, d) vectors, drawn in, and (n, 1) by which factor."""
         z = ((vectors[:, self.varies] - self.centre) / self.spread).astype(np.float32)
-        factors = drawn_in(z).astype(np.float32)
+        factors = inward_factors(z).astype(np.float32)
         return z * factors, factors
 
     def back(self, steps: Floats) -> Matrix:

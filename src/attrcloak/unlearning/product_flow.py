@@ -15,7 +15,7 @@ from attrcloak.unlearning.chance_goals import (
     spectra_of_chance,
 )
 from attrcloak.unlearning.class_flow import through_all_attributes
-from attrcloak.unlearning.whitening import Whitening, drawn_in
+from attrcloak.unlearning.whitening import Whitening, inward_factors
 
 MOST_DIRECTIONS = 90
 """Widest principal directions whose products have goals: 4,095 products, whose covariance has to be decomposed."""
@@ -45,16 +45,16 @@ _ROWS_AT_ONCE = 1024
 class ProductFlow:
     """Rounds that bring the class means of the products y_a y_b to goals, every class by one linear map a round.
 
-    y are whitened coordinates w of the users at the start, drawn in where a user lies far out (``drawn_in``), so that
-    the many count as much as the few whose products are large: class covariances at chance still let attackers tell the
-    many, where a few made up for them. Products are correlated among themselves, most where users vary in length, so
-    goals are set in their principal components, in which class means deviate by chance independently: with fixed sizes
-    in the products themselves, attackers who weigh combinations by how little they vary, such as the moment equations,
-    would see classes that agree too closely. The components are those of the products of coordinates as wide as they
-    are in the table, those that vary most first, and goals are set block by block in that order: attackers who compare
-    distances weigh wide directions more, where classes show more to begin with, and ranks are kept within a block. The
-    goals are those of ``like_chance``. They are in deviations of chance, and what these are changes as users move: wide
-    directions lose a sixth of their variance, and as much in the products is a leak.
+    y are whitened coordinates w of the users at the start, drawn in where a user lies far out (``inward_factors``), so
+    that the many count as much as the few whose products are large: class covariances at chance still let attackers
+    tell the many, where a few made up for them. Products are correlated among themselves, most where users vary in
+    length, so goals are set in their principal components, in which class means deviate by chance independently: with
+    fixed sizes in the products themselves, attackers who weigh combinations by how little they vary, such as the moment
+    equations, would see classes that agree too closely. The components are those of the products of coordinates as wide
+    as they are in the table, those that vary most first, and goals are set block by block in that order: attackers who
+    compare distances weigh wide directions more, where classes show more to begin with, and ranks are kept within a
+    block. The goals are those of ``like_chance``. They are in deviations of chance, and what these are changes as users
+    move: wide directions lose a sixth of their variance, and as much in the products is a leak.
 
     A class whose means are off by the symmetric G moves by w' = w - G y / 2, which changes E[w w^T] by -G to first
     order where lengths are alike.
@@ -151,12 +151,12 @@ class ProductFlow:
     def _by_chance(self, variance: Matrix) -> Matrix:
         """(C, M) standard deviations by chance of class means of components with these (M,) variances."""
         marked = (self.codes >= 0).sum(axis=0)[self._attribute]
-        return np.sqrt(np.outer(rarity(self._users, marked), variance))
+        return np.asarray(np.sqrt(np.outer(rarity(self._users, marked), np.maximum(variance, 1e-300))))
 
     def _drawn_in(self, vectors: Matrix) -> Matrix:
         """(n, q) whitened coordinates y; they have their own length where a user is of the usual one."""
         w = self._whitening.whitened(vectors)
-        return w * drawn_in(w)
+        return w * inward_factors(w)
 
     def _find_components(self, y: Matrix) -> tuple[Matrix, Matrix]:
         """(N, M) principal components of the products over everybody, and (M,) their variances."""

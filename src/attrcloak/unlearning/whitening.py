@@ -54,10 +54,11 @@ class Whitening:
         return np.asarray(steps @ self.back)
 
 
-def drawn_in(coordinates: NDArray[np.floating]) -> Matrix:
-    """(n, 1) factors that bring users who lie far out nearer, and leave those of the usual length where they are.
+def inward_factors(coordinates: NDArray[np.floating]) -> Matrix:
+    """(n, 1) factors that draw users in who lie far out, and leave those of the usual length where they are.
 
-    z becomes z (2 / (1 + |z|^2 / q))^1/2 in q dimensions: at most 2^1/2 times as long as usual, however far out.
+    z becomes z (2 / (1 + |z|^2 / q))^1/2 in q dimensions: at most 2^1/2 times as long as usual, however far out. Users
+    nearer than usual go outwards, by 2^1/2 times at most.
 
     Args:
         coordinates: (n, q) of variance 1.
