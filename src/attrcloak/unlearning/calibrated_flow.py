@@ -59,9 +59,9 @@ class CalibratedFlow(Calibrated):
     Attackers see that; leave such users out, or train vectors that differ.
 
     A round costs n^2 d operations and more, a second for 6,040 users in 64 dimensions on one thread, after some 10 s to
-    find principal components of products, of at most 90 directions; every fifth round measures them anew. Lists that bend need n d^2 float32 numbers of
-    memory. One key gives one result on one machine; other processors round otherwise, and ranks that change places
-    change it by a little.
+    find principal components of products, of at most 90 directions; every fifth round measures them anew. Lists that
+    bend need n d^2 float32 numbers of memory. One key gives one result on one machine; other processors round
+    otherwise, and ranks that change places change it by a little.
 
     Where some users did not ask for an attribute and show their class, attackers learn from them what is not chance
     here: there it does what ``Calibrated`` does. The settings of that which are not ``exchange``, ``strength`` or
