@@ -136,9 +136,8 @@ def _fork_server_runs() -> bool:
         return False
     try:
         forkserver.ensure_running()
-    except (
-        OSError
-    ):  # a folder for temporary files with too long a name for a socket, or a process that was forked itself
+    except OSError:
+        # The folder for temporary files has too long a name for a socket, or this process was forked itself.
         return False
     return True
 

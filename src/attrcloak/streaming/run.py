@@ -3,8 +3,10 @@
 import hashlib
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from attrcloak import __version__
 from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported, raise_if
+from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.parts import Location, Part, open_parts, refuse_containing, refuse_nesting
 from attrcloak.parts.item_table import ItemTable, read_items
@@ -208,7 +211,10 @@ def unlearn_files(
         alike = single_classes(groups, people.shown)
         raise_if(alike if kept is None and len(alike) == len(groups.classes) else [])
         sampled = sampled if check else sampled[:0]
-        measured = stages.measure(groups, scaling == "unit")
+        with ThreadPoolExecutor(1) as beside:
+            if not runner.in_this_process:
+                beside.submit(import_module, "scipy.linalg")  # for the solve, while others measure
+            measured = stages.measure(groups, scaling == "unit")
         constant = measured.low == measured.high
         moments, common = scaled(measured, scaling, kept)
         if isinstance(method, AttrCloakDD):
@@ -225,8 +231,11 @@ def unlearn_files(
                 scaling=scaling, key=key, silent=groups.silent, fingerprint=fingerprint,
             )  # fmt: skip
         warnings = left_alone(parts, groups, people.shown)
-        written, vectors = stages.move(groups, sampled, outcome.change_of)
-        found = leaks(measured.moments, moments, outcome.after, seed)
+        # What moments tell takes as long as a part and no look at the files. On one thread, as the pass has the others.
+        with one_thread(), ThreadPoolExecutor(1) as beside:
+            telling = beside.submit(leaks, measured.moments, moments, outcome.after, seed)
+            written, vectors = stages.move(groups, sampled, outcome.change_of)
+            found = telling.result()
         checked = None
         if check:
             checked = check_sample(
