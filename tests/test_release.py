@@ -406,6 +406,12 @@ def test_few_users_for_the_dimensions_do_not_end_below_chance() -> None:
     assert abs(np.mean(after) - 0.5) < 0.045
 
 
+def test_an_object_that_neither_solves_nor_moves_is_no_method() -> None:
+    table, people = small()
+    with pytest.raises(InvalidInput, match="str is no method: it has neither solve"):
+        run("leace", table, people)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("frozen", "scoring"), [((), "dot"), ((0,), "dot+constant")])
 def test_on_a_device_the_table_comes_out_as_from_numpy(frozen: tuple[int, ...], scoring: str) -> None:
     """Columns that are frozen stay, vectors are scaled as ever, and those who did not ask keep their bits."""

@@ -271,21 +271,27 @@ def test_a_device_runs_both_passes_and_gives_the_same_table(world, run):
         np.testing.assert_allclose(device, plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("how", [("--no-audit", "-o", "new.npy"), ("--plan",)])
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--method", "leace", "--device", "cuda:99"), "device 'cuda:99' cannot be used"),
         (("--method", "leace", "--device", "gpu"), "there are: cpu"),
         (("--method", "calibrated", "--device", "cpu"), "calibrated iterates over rows"),
-        (("--method", "leace", "--device", "cpu", "--engine", "in-process"), "--device is for a table in memory"),
     ],
 )
-def test_a_device_that_cannot_be_used_is_refused_before_anything_is_written(world, run, words, said):
+def test_a_device_that_cannot_be_used_is_refused_before_anything_is_written(world, run, how, words, said):
     pytest.importorskip("torch")
-    done = run("unlearn", "users.npy", *QUICK, "--no-audit", "-o", "new.npy", *words)
+    done = run("unlearn", "users.npy", *QUICK, *how, *words)
     assert (done.code, "Traceback" in done.err) == (1, False)
     assert said in " ".join(done.err.split())
     assert not Path("new.npy").exists()
+
+
+def test_a_device_is_not_for_tables_that_stream(world, run):
+    done = run("unlearn", "users.npy", *QUICK, "-o", "new.npy", "--device", "cpu", "--engine", "in-process")
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert "--device is for a table in memory" in " ".join(done.err.split())
 
 
 def test_a_device_without_torch_is_refused_with_what_to_install(world, run, monkeypatch):

@@ -167,7 +167,7 @@ def unlearn(
             cover, np.random.default_rng() if key is None else secret_generator(key, b"cover")
         )
     if plan:
-        planned = release.plan(table, people, chosen)
+        planned = release.plan(table, people, chosen, device=device)
         print(dump(planned.to_json()), end="") if as_json else _show_plan(planned)
         return
     assert new_file is not None  # checked above

@@ -144,7 +144,9 @@ def to_device(array: NDArray[np.generic], device: str) -> Tensor:
     except (RuntimeError, AssertionError, TypeError) as error:  # a name, a build without it, no float64
         there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         reason = str(error).partition("\n")[0]
-        raise InvalidSettings(f"device {device!r} cannot be used ({reason}); there are: {', '.join(there)}") from error
+        raise InvalidSettings(
+            f"device {device!r} cannot be used; there are: {', '.join(there)} (torch: {reason})"
+        ) from error
     return _on(array, torch.device(device))
 
 

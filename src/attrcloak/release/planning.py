@@ -12,6 +12,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 from attrcloak.unlearning.method import MomentMethod, RowMethod
+from attrcloak.unlearning.running import require_device
 
 FLOW_USERS = 10_000
 """Most users of a table that a flow is chosen for: minutes there, and its time grows with their square."""
@@ -69,9 +70,23 @@ def plan(
     method: MomentMethod | RowMethod | None = None,
     *,
     attributes: Sequence[str] | None = None,
+    device: str | None = None,
 ) -> Plan:
-    """What ``unlearn`` would do on this table, without doing it; without a method, by ``method_for``."""
+    """What ``unlearn`` would do on this table, without doing it; without a method, by ``method_for``.
+
+    Args:
+        table: the vectors.
+        people: attributes and marks, joined by id.
+        method: None takes the one of ``method_for``.
+        attributes: which to unlearn; all by default.
+        device: where torch would work; ``seconds`` and ``memory_bytes`` are those of NumPy all the same.
+
+    Raises:
+        InvalidInput: the table and the people do not fit.
+        InvalidSettings, MissingExtra, NotSupported: what ``unlearn`` would say of the device.
+    """
     method = method_for(table) if method is None else method
+    require_device(device, method)
     people = people.align(table.ids)
     cells = people.cells(attributes)
     d = len(table.free_columns)

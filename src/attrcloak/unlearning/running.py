@@ -75,19 +75,18 @@ def run(
             iteration fifteen times in float64, thirty with L-BFGS or lists. Results agree with NumPy's to rounding.
 
     Raises:
-        InvalidInput: nobody of the table asked for anything, or the table and the people do not fit.
+        InvalidInput: nobody of the table asked for anything, the table and the people do not fit, or ``method`` has
+            neither ``solve`` nor ``move``.
         InvalidSettings: there is no such device.
         MissingExtra: a device is named and torch is not installed.
         NotSupported: the method asks for unit length and the table's scoring does not allow it, or it iterates over
             rows in NumPy alone and a device is named.
     """
     began = time.perf_counter()
+    if not isinstance(method, MomentMethod | RowMethod):
+        raise InvalidInput(f"{type(method).__name__} is no method: it has neither solve(moments) nor move(rows)")
+    require_device(device, method)
     on_rows = isinstance(method, RowMethod) and (device is None or getattr(method, "on_device", False))
-    if not on_rows and not isinstance(method, MomentMethod):
-        raise NotSupported(
-            f"{method.name} iterates over rows in NumPy alone, not on a device; leave the device out, or name a method "
-            "that can: attrcloak-df, barycentre, leace, mean-removal, attrcloak-dd, u2u-r or d2d-r"
-        )
     people = people.align(table.ids)
     cells = people.cells(attributes)
     if not cells.moves.any():
@@ -136,6 +135,26 @@ def run(
         seed=seed,
         scale=moved.scale,
     )
+
+
+def require_device(device: str | None, method: MomentMethod | RowMethod) -> None:
+    """See that a method can run on a device and that it is there; NumPy, None, always can.
+
+    Raises:
+        InvalidSettings: there is no such device.
+        MissingExtra: torch is not installed.
+        NotSupported: the method iterates over rows in NumPy alone.
+    """
+    if device is None:
+        return
+    if not isinstance(method, MomentMethod) and not getattr(method, "on_device", False):
+        raise NotSupported(
+            f"{method.name} iterates over rows in NumPy alone, not on a device; leave the device out, or name a method "
+            "that can: attrcloak-df, barycentre, leace, mean-removal, attrcloak-dd, u2u-r or d2d-r"
+        )
+    from attrcloak.moments.torch_passes import to_device
+
+    to_device(np.zeros(1), device)
 
 
 def _on_rows(method: RowMethod, rows: Rows, progress: Progress | None) -> Moved:
