@@ -63,7 +63,11 @@ def unlearn(
         Path | None, typer.Option("--undo-file", help="Write the original rows of moved users here. A secret.")
     ] = None,
     key_file: Annotated[
-        Path | None, typer.Option(help="Secret key of the null draw; a fresh one is drawn and forgotten by default.")
+        Path | None,
+        typer.Option(
+            help="File with the secret key of the null draw, 16 random bytes or more (openssl rand -hex 32); by default "
+            "one is drawn and forgotten."
+        ),
     ] = None,
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
