@@ -287,6 +287,25 @@ def test_users_far_out_go_as_far_as_their_place_under_the_kernel_does():
     np.testing.assert_allclose(flow.steps(x)[small], (there / factors * x.std(axis=0))[small], rtol=1e-3, atol=1e-6)
 
 
+def test_users_of_one_length_are_looked_at_where_they_are(monkeypatch):
+    x, codes, drawn = rings()
+    x[:30] *= 4  # in standardised coordinates, where the kernel looks, lengths differ whatever they are in the table
+    z = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
+    flow, twin = (ClassFlow(codes, drawn, lengths_differ=False) for _ in range(2))
+    twin._round(z, np.zeros((2, 2)))
+    there = twin._round(z, twin._speeds)
+    small = np.linalg.norm(there, axis=1) < 0.25 * np.sqrt(x.shape[1])
+    np.testing.assert_allclose(flow.steps(x)[small], (there * x.std(axis=0))[small], rtol=1e-3, atol=1e-6)
+
+    asked = []
+    monkeypatch.setattr(ClassFlow, "steps", lambda flow, at: (asked.append(flow.lengths_differ), np.zeros_like(at))[1])
+    ids = np.arange(len(x))
+    people = UserAttributes.from_values(ids, gender=["FM"[c] for c in codes[:, 0]])
+    for scoring in ("dot", "unknown"):
+        run(CalibratedFlow(rounds=1), EmbeddingTable(Ids(ids), x, scoring=scoring), people, key=KEY)
+    assert asked == [False, True]
+
+
 def test_class_means_end_where_chance_has_them_among_users_as_they_vary_by_now():
     rng = np.random.default_rng(7)
     gender = rng.integers(0, 2, 1500)

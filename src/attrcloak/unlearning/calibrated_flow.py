@@ -128,7 +128,7 @@ class CalibratedFlow(Calibrated):
             return steps if metric is None else metric.bent(steps)
 
         now = matched(start)
-        products, neighbours = ProductFlow(now, codes), ClassFlow(codes, drawn)
+        products, neighbours = ProductFlow(now, codes), ClassFlow(codes, drawn, lengths_differ=length is None)
         for done in range(_PRODUCTS_FIRST + self.rounds):
             if done and done % _LOOK_AGAIN == 0:
                 products.look_again(now)

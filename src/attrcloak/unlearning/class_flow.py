@@ -35,10 +35,11 @@ class ClassFlow:
     """Rounds that make the classes of every attribute as like themselves as chance has it, in low orders and in high.
 
     After Arbel, Korba, Salim and Gretton (2019): the squared maximum mean discrepancy (MMD) of a class and its drawn
-    class, under a kernel of standardised vectors z, drawn in, goes down fastest when the users of the class move along
+    class, under a kernel of standardised vectors z goes down fastest when the users of the class move along
     the slope of its witness, the mean kernel with the class less that with the users drawn for it. As in mean shift,
-    that is divided by the density at the user, so that steps are lengths. Users who lie far out are drawn in
-    (``inward_factors``), or they would be alone under the kernel, and what their class shows in them would stay. With
+    that is divided by the density at the user, so that steps are lengths. Where lengths differ, users who lie far out
+    are drawn in (``inward_factors``), or they would be alone under the kernel, and what their class shows in them would
+    stay; where they do not, attackers who compare distances see more of what is left when it was found drawn in. With
     everybody in place of the drawn class, what is left of a deviation would lie where it was, in few directions, and
     networks find those.
 
@@ -65,10 +66,12 @@ class ClassFlow:
     Attributes:
         codes: (n, A) classes, -1 where not marked.
         drawn: (n, A) classes under permuted labels, with as many users each.
+        lengths_differ: whether users are drawn in who lie far out.
     """
 
     codes: NDArray[np.int32]
     drawn: NDArray[np.int32]
+    lengths_differ: bool = True
     _members: Floats = field(init=False)
     _attribute: NDArray[np.int64] = field(init=False)
     _pull: Floats = field(init=False)
@@ -94,7 +97,9 @@ class ClassFlow:
             return steps
         scale = Scale.of(vectors)
         if scale.varies.any():
-            z, factors = scale.standardised(vectors)
+            z = scale.standardised(vectors)
+            factors = inward_factors(z).astype(np.float32) if self.lengths_differ else np.ones((1, 1), np.float32)
+            z *= factors
             if self._speeds is None:
                 self._round(z, np.zeros((self._members.shape[1], len(_RATES))))
             assert self._speeds is not None  # a round sets them
@@ -150,7 +155,7 @@ def _low_orders(product: Floats, half: Floats, halves: Floats) -> tuple[Floats, 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Coordinates in which every column that varies has mean 0 and variance 1, for users to be drawn in there.
+    """Coordinates in which every column that varies has mean 0 and variance 1.
 
     Attributes:
         varies: (d,) columns that do.
@@ -169,11 +174,9 @@ class Scale:
         varies = spread > 1e-9 * max(float(spread.max(initial=0.0)), 1e-300)
         return cls(varies, vectors[:, varies].mean(axis=0), spread[varies])
 
-    def standardised(self, vectors: Matrix) -> tuple[Floats, Floats]:
-        """(n, q) of (n, d) vectors, drawn in, and (n, 1) by which factor."""
-        z = ((vectors[:, self.varies] - self.centre) / self.spread).astype(np.float32)
-        factors = inward_factors(z).astype(np.float32)
-        return z * factors, factors
+    def standardised(self, vectors: Matrix) -> Floats:
+        """(n, q) of (n, d) vectors."""
+        return np.asarray(((vectors[:, self.varies] - self.centre) / self.spread).astype(np.float32))
 
     def back(self, steps: Floats) -> Matrix:
         """(n, q) standardised steps as steps of vectors, none longer than a quarter of the users' root mean square."""
