@@ -10,6 +10,8 @@ Gender, age and occupation are unlearnt together, or those named. Intervals are 
     intersection   gender x age, unlearnt only separately: logistic regression and XGBoost
     along          what a map that is the same for everybody takes from the old vector, found by regression of new on
                    old, beside the old vector itself; logistic regression, 5, 20 and 80 % known
+    directions     classifiers fitted to the old vectors of users whose labels are known, put to the new vectors of the
+                   others, whose old vectors nobody has; how high is high is learnt from new vectors
     told moments   moment equations whose attacker is told the exact class moments of the released table, as much as the
                    key of the draw could ever tell; beside them those of an attacker who is told nothing
     ensembles      boosted trees, a kernel machine, and a stack of both with logistic regression and QDA
@@ -19,6 +21,7 @@ Gender, age and occupation are unlearnt together, or those named. Intervals are 
 
 import argparse
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,7 +45,9 @@ PROTOCOL = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=999,
 FOLDS = 3
 """Of the stack, over the users whose labels are known."""
 KNOWN = (0.05, 0.2, 0.8)
-PARTS = ("surfaces", "intersection", "along", "moments", "ensembles")
+Answers = Callable[[NDArray[np.bool_], NDArray[np.int64]], NDArray[np.float64]]
+"""Scores (m, K) of the users who are not known, from (n,) who is and their classes."""
+PARTS = ("surfaces", "intersection", "along", "directions", "moments", "ensembles")
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,12 @@ def main() -> None:
         for title, vectors in (("old", scaled.free), ("along the move", along(scaled.free, new.free))):
             report = read(EmbeddingTable(old.ids, vectors), people, seed, protocol=replace(PROTOCOL, known=KNOWN))
             show(f"along, {title}, {vectors.shape[1]} dimensions", report)
+    if "directions" in asked.only:
+        scaled = unit_length(old)[0] if result.scaling == "unit" else old
+        for name, known in itertools.product(people.names, KNOWN):
+            for title, vectors in (("original", scaled.free), (asked.method, new.free)):
+                middle, low, high = by_directions(scaled.free, vectors, people[name], known, seed)
+                print(f"directions, {title}: {name} {known:.0%} known {middle:.3f} [{low:.3f}, {high:.3f}]", flush=True)
     if "moments" in asked.only:
         for name in people.names:
             for known, told in itertools.product((0.2, 0.5, 0.8), (False, True)):
@@ -166,6 +177,22 @@ def along(old: NDArray[np.floating], new: NDArray[np.floating]) -> NDArray[np.fl
     return np.asarray(centred @ np.linalg.lstsq(centred, inside - inside.mean(axis=0), rcond=None)[0])
 
 
+def by_directions(
+    old: NDArray[np.floating], new: NDArray[np.floating], column: Attribute, known: float, seed: int
+) -> tuple[float, float, float]:
+    """Balanced accuracy, with its interval over users, of reading new vectors in the directions that old ones gave."""
+
+    def answers(inside: NDArray[np.bool_], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        classes = len(column.classes)
+        logistic = ATTACKERS["logistic"]()
+        # What the classifier of the old vectors thinks of a new one, before it is cut into classes.
+        scores = logistic.fit_predict(old[inside], codes[inside], new, classes, seed)
+        thought = np.log(np.maximum(scores, 1e-300))
+        return logistic.fit_predict(thought[inside], codes[inside], thought[~inside], classes, seed)
+
+    return judged(answers, column, known, seed)
+
+
 def show(title: str, report: AuditReport) -> None:
     """One line a result: from both sides, and after relabelling."""
     for r in report.results:
@@ -180,14 +207,21 @@ def equations(
     vectors: NDArray[np.floating], column: Attribute, known: float, told: bool, seed: int
 ) -> tuple[float, float, float]:
     """Balanced accuracy of the moment equations with its interval over users."""
-    codes, classes = column.codes.astype(np.int64), len(column.classes)
-    key, cells = CellKey.of((column.name,), (column.classes,), codes[:, None])
+    key, cells = CellKey.of((column.name,), (column.classes,), column.codes[:, None])
     target = cell_moments(vectors, cells, key).marginal(0) if told else None
-    splits = rotations(codes, known, max(1, round(1 / (1 - known))), seed)
+
+    def answers(inside: NDArray[np.bool_], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        return moment_equation_attack(vectors, codes, inside, len(column.classes), target=target)
+
+    return judged(answers, column, known, seed)
+
+
+def judged(answers: Answers, column: Attribute, known: float, seed: int) -> tuple[float, float, float]:
+    """Balanced accuracy with its 95 % interval over users, everybody attacked who is not known."""
+    codes, classes = column.codes.astype(np.int64), len(column.classes)
     right = np.full((1, len(codes)), np.nan)
-    for split in splits:
-        scores = moment_equation_attack(vectors, codes, split, classes, target=target)
-        right[0, ~split] = scores.argmax(axis=1) == codes[~split]
+    for inside in rotations(codes, known, max(1, round(1 / (1 - known))), seed):
+        right[0, ~inside] = answers(inside, codes).argmax(axis=1) == codes[~inside]
     present = [k for k in range(classes) if (codes == k).any()]
     middle = float(np.mean([np.nanmean(right[0, codes == k]) for k in present]))
     low, high = bootstrap_interval(right, codes, classes, 999, np.random.default_rng(seed))
