@@ -155,6 +155,18 @@ def test_what_only_those_who_did_not_ask_teach_is_found() -> None:
     assert any("below chance (0.500), knowing only users who did not ask" in r for r in release.verdict.reasons)
 
 
+def test_what_wide_intervals_cannot_show_is_warned_of() -> None:
+    narrow = found(attribute="age", ci=(0.49, 0.52))
+    wide = found(balanced_accuracy=0.59, ci=(0.46, 0.72))
+    verdict = judge(report(narrow, wide))
+    assert verdict.protected
+    [warning] = verdict.warnings
+    assert warning.startswith("gender: with so few users the intervals, all at once, are 0.1")  # .13, widened for two
+    leaking = judge(report(narrow, wide, found(attacker="mlp", balanced_accuracy=0.9, ci=(0.8, 1.0))))
+    assert not leaking.protected
+    assert not leaking.warnings  # the leak did show
+
+
 def test_too_few_requests_to_measure_are_not_called_protected() -> None:
     table, people = planted_leak("linear", users=400, dim=4, seed=0)
     release = unlearn(table, people.mark({"group": np.arange(12)}), MeanRemoval(), attackers=("logistic",))

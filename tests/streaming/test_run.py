@@ -413,6 +413,8 @@ def test_the_sample_is_audited_and_the_leak_that_is_left_is_found(world, monkeyp
     assert not before.verdict.protected
     assert "logistic" in before.verdict.reasons[0]
     assert after.verdict.protected, after.verdict.reasons
+    manifests = [json.loads((world.folder / f"{name}.manifest.json").read_text()) for name in ("same", "out")]
+    assert [manifest["verdict"] for manifest in manifests] == [before.verdict.to_json(), after.verdict.to_json()]
     assert any("of 1500 users" in note for note in after.audit.notes)
     assert not any(result.attacker == "moment-equation" for result in after.audit.results)
     assert before.leaks[0].p_before == before.leaks[0].p_after == 0.02

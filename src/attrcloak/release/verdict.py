@@ -23,10 +23,12 @@ class Verdict:
     """Whether the attackers of the audit are at chance, from both sides.
 
     Attributes:
-        protected: every attacker on the vectors is, within the margin or within its interval.
+        protected: every attacker on the vectors is, within the margin or within its interval. With few users intervals
+            are wide, and that says little.
         reasons: one sentence for each that is not, and for each attribute that could not be tested.
         next_steps: what to try.
-        warnings: what the audit could not look at, such as classes with too few users; it protects nobody in there.
+        warnings: what the audit could not look at or could not see, such as classes with too few users or leaks within
+            wide intervals; it protects nobody in there.
     """
 
     protected: bool
@@ -57,8 +59,9 @@ def judge(
     above or below, and its interval excludes chance, all intervals taken simultaneously at 95 %; or when relabelling
     its answers (the adaptive attacker) brings it more than ``margin`` above chance and beyond what its interval's width
     explains. The moment equations count above chance only. An attribute without any result counts against the table
-    too: what was not tested is not called protected. Classes that were left out are warned of, and so is a table that
-    shows who asked: that is no class of an attribute, and hiding it is not what was asked for.
+    too: what was not tested is not called protected. Classes that were left out are warned of, and so are attributes
+    whose intervals are wider than the margin, and a table that shows who asked: that is no class of an attribute, and
+    hiding it is not what was asked for.
 
     Args:
         report: of the table.
@@ -68,6 +71,7 @@ def judge(
         affine: whether it could move users by one affine map a class only, as in files.
     """
     reasons = []
+    widest: dict[str, float] = {}
     on_vectors = [result for result in report.results if result.surface == "vectors" and result.attribute != ASKED]
     normal = NormalDist()
     # One table is tested by many attackers: widen each interval so that all of them hold together (Bonferroni).
@@ -85,6 +89,7 @@ def judge(
             side = "above" if apart > 0 else "below"
             reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f})")
         half_width = (high - low) / 2
+        widest[result.attribute] = max(widest.get(result.attribute, 0.0), half_width)
         if result.adaptive_balanced_accuracy > result.chance + max(margin, half_width) and not demonstrated:
             reasons.append(
                 f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
@@ -96,9 +101,14 @@ def judge(
         for name in (tested if attributes is None else attributes)
         if name not in tested
     ]
-    return Verdict(
-        not reasons, tuple(reasons), _next_steps(reasons, method, affine), (*report.notes, *_shows_who_asked(report))
-    )
+    unseen = [
+        f"{name}: with so few users the intervals, all at once, are {width:.3f} to either side, and a leak of that size "
+        "may not show"
+        for name, width in widest.items()
+        if width > margin and not any(reason.startswith(f"{name}: ") for reason in reasons)
+    ]
+    warnings = (*report.notes, *unseen, *_shows_who_asked(report))
+    return Verdict(not reasons, tuple(reasons), _next_steps(reasons, method, affine), warnings)
 
 
 def _shows_who_asked(report: AuditReport) -> list[str]:

@@ -258,6 +258,7 @@ def unlearn_files(
             "common_length": common if scaling == "unit" else None,
             "leaks": [leak.to_json() for leak in found],
             "warnings": list(warnings),
+            "verdict": None if checked is None else checked.verdict.to_json(),
             "inputs": _with_digests(about["inputs"], space, parts),
             "outputs": {part.name: asdict(file) for part, file in zip(parts, written, strict=True)},
             "engine": runner.name,
