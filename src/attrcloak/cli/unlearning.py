@@ -57,7 +57,10 @@ def unlearn(
         ),
     ] = 0.0,
     eraser: Annotated[
-        Path | None, typer.Option(help="Write the affine maps here (methods that have them). A secret.")
+        Path | None,
+        typer.Option(
+            help="Write the affine maps here, or where a method has none the original rows of moved users. A secret."
+        ),
     ] = None,
     undo_file: Annotated[
         Path | None, typer.Option("--undo-file", help="Write the original rows of moved users here. A secret.")
@@ -65,8 +68,8 @@ def unlearn(
     key_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with the secret key of the null draw, 16 random bytes or more (openssl rand -hex 32); by default "
-            "one is drawn and forgotten."
+            help="File with the secret key of the null draw, 16 random bytes or more (openssl rand -hex 32); one is "
+            "drawn and forgotten by default."
         ),
     ] = None,
     id_column: IdColumn = None,

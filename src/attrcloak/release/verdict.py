@@ -102,8 +102,8 @@ def judge(
         if name not in tested
     ]
     unseen = [
-        f"{name}: with so few users the intervals, all at once, are {width:.3f} to either side, and a leak of that size "
-        "may not show"
+        f"{name}: with so few users the intervals, all at once, are {width:.3f} to either side, and a leak of that "
+        "size may not show"
         for name, width in widest.items()
         if width > margin and not any(reason.startswith(f"{name}: ") for reason in reasons)
     ]
