@@ -155,13 +155,21 @@ def test_what_only_those_who_did_not_ask_teach_is_found() -> None:
     assert any("below chance (0.500), knowing only users who did not ask" in r for r in release.verdict.reasons)
 
 
+def test_one_attacker_in_twelve_beyond_its_own_interval_is_enough() -> None:
+    alike = [found(attacker=f"attacker {n}") for n in range(11)]
+    beyond = found(attacker="mlp", balanced_accuracy=0.526, ci=(0.501, 0.551))
+    assert not judge(report(*alike, beyond)).protected
+    assert judge(report(*alike, replace(beyond, ci=(0.499, 0.553)))).protected
+    assert judge(report(*alike, replace(beyond, balanced_accuracy=0.524))).protected  # .03, less .005 for another time
+
+
 def test_what_wide_intervals_cannot_show_is_warned_of() -> None:
     narrow = found(attribute="age", ci=(0.49, 0.52))
     wide = found(balanced_accuracy=0.59, ci=(0.46, 0.72))
     verdict = judge(report(narrow, wide))
     assert verdict.protected
     [warning] = verdict.warnings
-    assert warning.startswith("gender: with so few users the intervals, all at once, are 0.1")  # .13, widened for two
+    assert warning.startswith("gender: with so few users intervals are 0.130 to either side")
     leaking = judge(report(narrow, wide, found(attacker="mlp", balanced_accuracy=0.9, ci=(0.8, 1.0))))
     assert not leaking.protected
     assert not leaking.warnings  # the leak did show

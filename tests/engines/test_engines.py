@@ -258,3 +258,18 @@ def sockets(pid: int) -> set[str]:
         if target.startswith("socket:["):
             found.add(target[8:-1])
     return found
+
+
+def test_spark_without_java_says_what_is_missing():
+    pytest.importorskip("pyspark")
+    script = "from attrcloak.engines import engine_of; engine_of('spark', 1, 1)"
+    bare = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**bare, "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "NotSupported: Spark could not start its Java process: it needs Java 17 or newer" in done.stderr

@@ -13,7 +13,7 @@ from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Location
 from attrcloak.release import apply_eraser
 from attrcloak.release.kept_maps import way_back
-from attrcloak.streaming import KeptMaps, other_than_at_the_run, unlearn_files
+from attrcloak.streaming import KeptMaps, moved_already, other_than_at_the_run, unlearn_files
 from attrcloak.unlearning import LEACE, Barycentre, Calibrated, run
 
 
@@ -85,10 +85,10 @@ def test_maps_of_an_intersection_move_files_too(world):
 
 
 def test_people_other_than_those_of_the_run_are_told_from_its_manifest(world):
-    def told(people="people.csv", requests=None):
+    def told(people="people.csv", requests=None, eraser=None):
         asked = None if requests is None else Location.of(str(world.folder / requests))
         return other_than_at_the_run(
-            Location.of(str(world.folder / "out")), Location.of(str(world.folder / people)), asked
+            Location.of(str(world.folder / "out")), Location.of(str(world.folder / people)), asked, eraser
         )
 
     (world.folder / "out").mkdir()
@@ -98,12 +98,21 @@ def test_people_other_than_those_of_the_run_are_told_from_its_manifest(world):
         assert told() == ()
     (world.folder / "out.manifest.json").unlink()
     (world.folder / "out").rmdir()
-    unlearn_files(world.sources("out"), Barycentre(), engine="in-process", check=False)
-    assert told() == ()
+    maps = world.folder / "maps"
+    released = unlearn_files(world.sources("out"), Barycentre(), engine="in-process", check=False, eraser_file=maps)
+    eraser = Eraser.load(maps)
+    assert released.manifest["maps"] == eraser.fingerprint
+    assert told(eraser=eraser) == ()
+    (strange,) = told(eraser=way_back(eraser))
+    assert "the maps are not those by which" in strange
+    (twice,) = moved_already(Location.of(str(world.folder / "out")), eraser)
+    assert "moved by these maps already" in twice
+    assert moved_already(Location.of(str(world.folder / "out")), way_back(eraser)) == ()
+    assert moved_already(Location.of(str(world.folder / "table")), eraser) == ()
     (world.folder / "others.csv").write_text((world.folder / "people.csv").read_text().replace("F", "M", 1))
-    (others,) = told(people="others.csv")
+    (others,) = told(people="others.csv", eraser=eraser)
     assert "others.csv: not the people of the run in" in others
-    (asks,) = told(requests="others.csv")
+    (asks,) = told(requests="others.csv", eraser=eraser)
     assert "others.csv: not the requests" in asks
 
 

@@ -21,6 +21,7 @@ from attrcloak.parts.id_keys import KeyFile
 from attrcloak.parts.location import Digested, Location
 from attrcloak.streaming import Sources, unlearn_files
 from attrcloak.streaming.merge_tree import MergeTree
+from attrcloak.streaming.stages import Stages
 from attrcloak.streaming.workspace import Workspace
 from attrcloak.unlearning import LEACE, AttrCloakDD, Calibrated
 
@@ -278,3 +279,19 @@ def test_a_descent_goes_on_from_between_two_steps(world, taste, at, rate, monkey
         assert kept == ({"1", "2"} if rate < 1 else {"0", "2"})
     unlearn_files(sources, method, engine="in-process", check=False)
     assert world.bytes_of("out") == world.bytes_of("expected")
+
+
+def test_a_finished_part_that_was_damaged_meanwhile_is_written_again(world, monkeypatch):
+    sources = world.sources("out")
+    with monkeypatch.context() as patched:
+        patched.setattr(Stages, "finish", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            once(sources)
+    table = world.folder / "out.partial" / "table"
+    whole = {path.name: path.read_bytes() for path in table.iterdir()}
+    broken = sorted(table.iterdir())[1]
+    content = bytearray(broken.read_bytes())
+    content[len(content) // 2] ^= 0xFF  # the size stays
+    broken.write_bytes(content)
+    once(sources)
+    assert {path.name: path.read_bytes() for path in (world.folder / "out").iterdir()} == whole

@@ -402,6 +402,41 @@ def test_an_output_that_is_there_is_not_touched(world):
         stream(world, LEACE(), output=str(world.folder / "table" / "new"))
 
 
+@pytest.mark.parametrize("first", [500_000, 1 << 40])
+def test_requests_that_cannot_be_met_are_counted(world, first):
+    """Of users whose class is unknown, and of users who are in no file; whether ids are looked up or dealt."""
+    people = read_people(world.folder / "people.csv")
+    asked = people.ids.values[np.isin(people.ids.values, world.ids)][:300].tolist()
+    lines = (world.folder / "people.csv").read_text().splitlines()
+    header, strangers = lines[0].split(","), [first, first + 1]
+    others = [",".join(str(who) if name == "user_id" else lines[1].split(",")[j] for j, name in enumerate(header))
+              for who in strangers]  # fmt: skip
+    (world.folder / "more.csv").write_text("\n".join([*lines, *others, ""]))
+    rows = [f"{who},gender" for who in [*asked, *strangers]] + [f"{strangers[0]},age"]
+    (world.folder / "requests.csv").write_text("\n".join(["user_id,attribute", *rows, ""]))
+    released = stream(
+        world, LEACE(), people=str(world.folder / "more.csv"), requests=str(world.folder / "requests.csv")
+    )
+    known = dict(zip(people.ids.values.tolist(), people["gender"].codes.tolist(), strict=True))
+    unmet = sum(known[who] < 0 for who in asked)
+    assert unmet
+    assert released.manifest["unmet"]["gender"] == unmet
+    assert released.manifest["moved"] == len(asked) - unmet
+    text = " ".join(released.warnings)
+    assert f"gender: {unmet} users of " in text
+    assert "are of users who are not in " in text
+    assert "2 for gender" in text
+    assert "1 for age" in text
+
+
+@pytest.mark.parametrize("label", ["NA", "unknown", " - "])
+def test_a_class_that_is_called_unknown_is_warned_of(world, label):
+    text = (world.folder / "people.csv").read_text()
+    (world.folder / "named.csv").write_text(text.replace(",F", f",{label}"))
+    released = stream(world, LEACE(), people=str(world.folder / "named.csv"))
+    assert any(f"a class {label.strip()!r}" in text and "leave the field empty" in text for text in released.warnings)
+
+
 def test_the_sample_is_audited_and_the_leak_that_is_left_is_found(world, monkeypatch):
     monkeypatch.setattr("attrcloak.parts.groups.MOST_SAMPLED", 1400)
     quick = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99)

@@ -71,7 +71,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}. Nothing was written; free space or choose another folder and run again"
+        return (
+            f"{where}{error.strerror}. The output was not written; free space or choose another folder and run again. "
+            "What a run over files had finished is kept, and the same command goes on from there"
+        )
     if isinstance(error, MemoryError):
-        return "out of memory. Nothing was written; --plan says what a run needs"
+        return (
+            "out of memory. The output was not written; --plan says what a table in memory needs, and with --engine "
+            "files are streamed"
+        )
     return str(error)

@@ -108,9 +108,7 @@ def undo(
                 "an undo file and --users are for one file in memory, without --engine; a streamed table goes back by "
                 "its eraser, everybody in --attributes (and --requests) at once"
             )
-        from attrcloak.release.kept_maps import way_back
-
-        maps = way_back(Eraser.load(eraser))
+        maps = Eraser.load(eraser)
         _stream(maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers, back=True)
     else:
         streaming.refuse_options_of_streams(workers=workers, work=work)

@@ -254,22 +254,28 @@ def move_by_kept_maps(
 
     Args:
         sources: the files.
-        eraser: the maps.
+        eraser: the maps as they were fitted.
         engine: who runs the passes.
         workers: processes or cores.
-        back: whether these undo a run, of which a manifest may lie beside the table.
+        back: whether to undo them. A manifest beside the table says what was done to it.
     """
     from attrcloak.parts import Location
+    from attrcloak.release.kept_maps import way_back
     from attrcloak.reporting.terminal import progress_bar
-    from attrcloak.streaming import KeptMaps, other_than_at_the_run, unlearn_files
+    from attrcloak.streaming import KeptMaps, moved_already, other_than_at_the_run, unlearn_files
 
-    if back:
-        asked = None if sources.requests is None else Location.of(sources.requests)
-        for text in other_than_at_the_run(Location.of(sources.vectors), Location.of(sources.people), asked):
-            files.note(f"warning: {text}")
+    table, asked = Location.of(sources.vectors), None if sources.requests is None else Location.of(sources.requests)
+    maps = way_back(eraser) if back else eraser
+    against = (
+        other_than_at_the_run(table, Location.of(sources.people), asked, eraser)
+        if back
+        else moved_already(table, eraser)
+    )
+    for text in against:
+        files.note(f"warning: {text}")
     with progress_bar() as progress:
         released = unlearn_files(
-            sources, KeptMaps(eraser), engine=engine or "auto", workers=workers, check=False, progress=progress
+            sources, KeptMaps(maps), engine=engine or "auto", workers=workers, check=False, progress=progress
         )
     _say(sources.output, released)
 

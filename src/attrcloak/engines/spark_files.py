@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from attrcloak.engines.engine import Item, Result
-from attrcloak.errors import AttrCloakError, MissingExtra, WorkerLost
+from attrcloak.errors import AttrCloakError, MissingExtra, NotSupported, WorkerLost
 
 MOST_ATTEMPTS = 4
 WAVES_AHEAD = 2
@@ -34,14 +34,13 @@ class SparkFiles:
         self._started = active is None
         if active is None:
             os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-            active = (
+            active = _session_here(
                 SparkSession.builder.master(f"local[{workers or '*'}, {MOST_ATTEMPTS}]")
                 .appName("attrcloak")
                 .config("spark.ui.enabled", "false")
                 .config("spark.driver.bindAddress", "127.0.0.1")
                 .config("spark.driver.host", "127.0.0.1")
                 .config("spark.log.level", "ERROR")
-                .getOrCreate()
             )
         self._session: Any = active
 
@@ -70,6 +69,19 @@ class SparkFiles:
         """Stop the session where it was started here."""
         if self._started:
             self._session.stop()
+
+
+def _session_here(builder: Any) -> Any:
+    """A session on this machine."""
+    from pyspark.errors import PySparkRuntimeError
+
+    try:
+        return builder.getOrCreate()
+    except (PySparkRuntimeError, OSError) as error:
+        raise NotSupported(
+            "Spark could not start its Java process: it needs Java 17 or newer, on the PATH or in JAVA_HOME; or use "
+            "--engine pool"
+        ) from error
 
 
 def _keeping_errors(function: Callable[[Item], Result]) -> Callable[[Item], Result | AttrCloakError]:

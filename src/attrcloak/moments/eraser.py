@@ -1,5 +1,6 @@
 """The result of unlearning in moment space: one affine map a cell."""
 
+import hashlib
 import json
 from collections import deque
 from collections.abc import Mapping
@@ -146,6 +147,13 @@ class Eraser:
             for block in blocks_by_cell(vectors, cells, len(self.key)):
                 deque(over(partial(move, block), block.tiles), maxlen=0)
         return moved
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these maps from others, without telling what they are."""
+        meaning = repr((self.key.attributes, self.key.classes, self.scaling, self.common_length)).encode()
+        arrays = (self.key.combinations, self.matrices, self.offsets)
+        return f"sha256:{hashlib.sha256(b''.join([meaning, *(array.tobytes() for array in arrays)])).hexdigest()}"
 
     @property
     def has_one_map(self) -> bool:

@@ -70,6 +70,8 @@ class Groups:
         counts: (G,) users of the table in each.
         rows_file: one int32 a row of the table, in the order of its parts.
         offsets: first row of each part, and the number of rows at the end.
+        unmet: for each attribute, users of the table who ask for it and whose class is not known.
+        elsewhere: for each column of the people, requests of users whom the table does not have.
     """
 
     classes: dict[str, tuple[str, ...]]
@@ -78,6 +80,8 @@ class Groups:
     counts: NDArray[np.int64]
     rows_file: Path
     offsets: tuple[int, ...]
+    unmet: dict[str, int]
+    elsewhere: dict[str, int]
 
     @property
     def users(self) -> int:
@@ -136,6 +140,8 @@ class Groups:
             "marks": self.marks.tolist(),
             "counts": self.counts.tolist(),
             "offsets": list(self.offsets),
+            "unmet": self.unmet,
+            "elsewhere": self.elsewhere,
         }
         with replacing(path, secret=True) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -152,6 +158,8 @@ class Groups:
             np.array(content["counts"], dtype=np.int64),
             rows_file,
             tuple(content["offsets"]),
+            content["unmet"],
+            content["elsewhere"],
         )
 
 
@@ -199,7 +207,8 @@ def join_people(
     found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
     joined = join(people.listed, keys, asks, len(people.columns), found, marks)
     _refuse(joined, people, source, parts, table, keys.rows, requests)
-    groups = _finished(people, keys.rows, offsets, found, marks, folder / "rows")
+    elsewhere = dict(zip(people.columns, joined.elsewhere_asks.tolist(), strict=True))
+    groups = _finished(people, keys.rows, offsets, found, marks, folder / "rows", elsewhere)
     chosen = _sample(groups, keys)
     for file in (people.listed.keys, keys, *([asks.keys] if asks else [])):
         file.remove()
@@ -308,7 +317,13 @@ def _first(batches: Iterator[tuple[str, int, Any]]) -> str:
 
 
 def _finished(
-    people: People, rows: int, offsets: tuple[int, ...], found: Path, marks: Path | None, path: Path
+    people: People,
+    rows: int,
+    offsets: tuple[int, ...],
+    found: Path,
+    marks: Path | None,
+    path: Path,
+    elsewhere: dict[str, int],
 ) -> Groups:
     """Number the combinations of classes and marks that occur; the first group is that of users who are not listed."""
     attributes = people.codes.shape[1]
@@ -316,7 +331,7 @@ def _finished(
     if marks is not None:
         bits[:] = [sum(1 << column for column in parts) for parts in people.parts]
     numbered: dict[tuple[int, ...], int] = {(-1,) * attributes + (0,) * attributes: 0}
-    counts = np.zeros(1, dtype=np.int64)
+    counts, unmet = np.zeros(1, dtype=np.int64), np.zeros(attributes, dtype=np.int64)
     asked = iter(()) if marks is None else chunks_of(marks, np.uint64, rows)
     with path.open("wb") as file:
         for group in chunks_of(found, np.int32, rows):
@@ -326,7 +341,8 @@ def _finished(
             bound = (len(people.codes) + 1) * len(masks)
             pairs, inverse = numbered_values((group.astype(np.int64) + 1) * len(masks) + mask_number, bound)
             of_group = np.concatenate([np.full((1, attributes), -1, dtype=np.int32), people.codes])[pairs // len(masks)]
-            asks = (masks[pairs % len(masks)][:, None] & bits) == bits if marks is not None else of_group >= 0
+            asks = (masks[pairs % len(masks)][:, None] & bits) == bits  # without requests everybody asks for everything
+            unmet += np.bincount(inverse, minlength=len(pairs)) @ (asks & (of_group < 0))
             combinations = np.concatenate([of_group, asks & (of_group >= 0)], axis=1).tolist()
             numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations]
             final = np.array(numbers, dtype=np.int32)[inverse]
@@ -334,7 +350,8 @@ def _finished(
             file.write(final.data.cast("B"))
     table = np.array(list(numbered), dtype=np.int32)
     codes, wanted = table[:, :attributes], table[:, attributes:].astype(bool)
-    return Groups(people.classes, codes, wanted, counts, path, offsets)
+    of_attributes = dict(zip(people.classes, unmet.tolist(), strict=True))
+    return Groups(people.classes, codes, wanted, counts, path, offsets, of_attributes, elsewhere)
 
 
 MOST_SAMPLED = 20_000

@@ -44,6 +44,7 @@ class Joined:
         matched: rows of the table with a person.
         absent_asks: (A,) requests of users who are not listed, per attribute.
         absent: ids of these users.
+        elsewhere_asks: (A,) requests of users whom the table does not have, per attribute.
     """
 
     in_people: Noted
@@ -51,6 +52,7 @@ class Joined:
     matched: int
     absent_asks: NDArray[np.int64]
     absent: Noted
+    elsewhere_asks: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +124,15 @@ def _by_position(
             group_file.write(found.data.cast("B"))
             if mask_of is not None:
                 mark_file.write(mask_of.get(at).data.cast("B"))
+    elsewhere = np.zeros(attributes, dtype=np.int64)
+    if asks is not None:
+        for start, keys in asks.keys.chunks():
+            asked = np.fromfile(asks.values, dtype=np.int32, count=len(keys), offset=4 * start)
+            elsewhere += np.bincount(asked[seen.get(keys.low.view(np.int64) - lowest) == 0], minlength=attributes)
     for positions in (group_of, seen, mask_of):
         if positions is not None:
             positions.remove()
-    return Joined(in_people, in_table, matched, absent, of_nobody)
+    return Joined(in_people, in_table, matched, absent, of_nobody, elsewhere)
 
 
 def _note_repeated(repeated: Noted, at: NDArray[np.int64], before: NDArray[np.bool_], lowest: int) -> None:
@@ -185,7 +192,7 @@ def _by_bucket(
     found_groups = np.memmap(groups, dtype=np.int32, mode="w+", shape=(max(table.rows, 1),))
     found_marks = None if marks is None else np.memmap(marks, dtype=np.uint64, mode="w+", shape=(max(table.rows, 1),))
     in_people, in_table, of_nobody, matched = Noted(), Noted(), Noted(), 0
-    absent = np.zeros(attributes, dtype=np.int64)
+    absent, elsewhere = np.zeros((2, attributes), dtype=np.int64)
     for bucket in range(buckets):
         sources = [keys_and_values(files.take(bucket)) for files in dealt]
         (listed_keys, group), (table_keys, row) = sources[:2]
@@ -202,6 +209,9 @@ def _by_bucket(
             nobody = group_of[of_asks] < 0
             absent += np.bincount(asked[nobody], minlength=attributes)
             of_nobody.add(Keys(ask_keys.low[nobody], ask_keys.highs[nobody]))
+            in_the_table = np.zeros(firsts, dtype=bool)
+            in_the_table[of_table] = True
+            elsewhere += np.bincount(asked[~in_the_table[of_asks]], minlength=attributes)
             mask = np.zeros(firsts, dtype=np.uint64)
             np.bitwise_or.at(mask, of_asks, np.uint64(1) << asked.astype(np.uint64))
             found_marks[row] = mask[of_table]
@@ -209,7 +219,7 @@ def _by_bucket(
     for files in dealt:
         files.remove()
     folder.rmdir()
-    return Joined(in_people, in_table, matched, absent, of_nobody)
+    return Joined(in_people, in_table, matched, absent, of_nobody, elsewhere)
 
 
 DEALT = np.dtype([("low", np.uint64), ("high", np.uint64), ("value", np.int64)])

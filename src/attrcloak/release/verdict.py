@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from attrcloak.auditing import AuditReport
@@ -16,6 +15,9 @@ COVER_SET = "UserAttributes.cover, --cover; for files, add users drawn at random
 """How to move users along who did not ask."""
 MARGIN = 0.03
 """How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
+_ANOTHER_TIME = 0.005
+"""Attacked anew with other seeds, one table gives balanced accuracies that differ by so much. The line is drawn that
+far before the margin, or half of the tables at the margin would be found beyond it by the next who looks."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,17 @@ def judge(
     method: str | None = None,
     affine: bool = False,
 ) -> Verdict:
-    """Protected unless an attacker is demonstrably away from chance.
+    """Protected unless an attacker is away from chance.
 
-    An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
-    above or below, and its interval excludes chance, all intervals taken simultaneously at 95 %; or when relabelling
-    its answers (the adaptive attacker) brings it more than ``margin`` above chance and beyond what its interval's width
-    explains. The moment equations count above chance only. An attribute without any result counts against the table
-    too: what was not tested is not called protected. Classes that were left out are warned of, and so are attributes
-    whose intervals are wider than the margin, and a table that shows who asked: that is no class of an attribute, and
-    hiding it is not what was asked for.
+    An attacker on the vectors counts against a table when its balanced accuracy lies about ``margin`` or more from
+    chance (.005 less, by which another measurement may differ), above or below, and its own 95 % interval excludes
+    chance; or when relabelling its answers (the adaptive attacker) brings it as far above chance and beyond what its
+    interval's width explains. Intervals are not widened
+    for there being many attackers: a table of few users may be refused for nothing, and costs its owner another draw,
+    where one that is passed with a leak costs its users more. The moment equations count above chance only. An
+    attribute without any result counts against the table too: what was not tested is not called protected. Classes that
+    were left out are warned of, and so are attributes whose intervals are wider than the margin, and a table that shows
+    who asked: that is no class of an attribute, and hiding it is not what was asked for.
 
     Args:
         report: of the table.
@@ -70,27 +74,24 @@ def judge(
         method: name of the method that made the table, so that the next steps are not what was just done.
         affine: whether it could move users by one affine map a class only, as in files.
     """
+    line = margin - _ANOTHER_TIME
     reasons = []
     widest: dict[str, float] = {}
     on_vectors = [result for result in report.results if result.surface == "vectors" and result.attribute != ASKED]
-    normal = NormalDist()
-    # One table is tested by many attackers: widen each interval so that all of them hold together (Bonferroni).
-    widen = normal.inv_cdf(1 - 0.025 / max(len(on_vectors), 1)) / normal.inv_cdf(0.975)
     for result in on_vectors:
-        middle = result.balanced_accuracy
-        low, high = (middle + widen * (end - middle) for end in result.ci)
+        low, high = result.ci
         what = f"{result.attribute}: {result.attacker} with {result.known:.0%} of labels known"
         numbers = f"{result.balanced_accuracy:.3f} [{low:.3f}, {high:.3f}]"
         apart = result.balanced_accuracy - result.chance
         # Below chance the moment equations do not hold: that attacker has nothing to turn round.
-        counts = apart > margin if result.attacker == EQUATIONS else abs(apart) > margin
+        counts = apart > line if result.attacker == EQUATIONS else abs(apart) > line
         demonstrated = counts and not low <= result.chance <= high
         if demonstrated:
             side = "above" if apart > 0 else "below"
             reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f})")
         half_width = (high - low) / 2
         widest[result.attribute] = max(widest.get(result.attribute, 0.0), half_width)
-        if result.adaptive_balanced_accuracy > result.chance + max(margin, half_width) and not demonstrated:
+        if result.adaptive_balanced_accuracy > result.chance + max(line, half_width) and not demonstrated:
             reasons.append(
                 f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
                 f"above chance ({result.chance:.3f})"
@@ -102,8 +103,7 @@ def judge(
         if name not in tested
     ]
     unseen = [
-        f"{name}: with so few users the intervals, all at once, are {width:.3f} to either side, and a leak of that "
-        "size may not show"
+        f"{name}: with so few users intervals are {width:.3f} to either side, and a leak of that size may not show"
         for name, width in widest.items()
         if width > margin and not any(reason.startswith(f"{name}: ") for reason in reasons)
     ]

@@ -1,7 +1,7 @@
 """Unlearning of tables larger than memory: two passes over files, by any engine, resumable."""
 
 from attrcloak.streaming.audit_run import FilesAudit, audit_files
-from attrcloak.streaming.kept_maps import KeptMaps, other_than_at_the_run
+from attrcloak.streaming.kept_maps import KeptMaps, moved_already, other_than_at_the_run
 from attrcloak.streaming.run import Sources, StreamedRelease, unlearn_files
 from attrcloak.streaming.utility_run import SAMPLED_USERS, FilesUtility, evaluate_files
 
@@ -14,6 +14,7 @@ __all__ = [
     "StreamedRelease",
     "audit_files",
     "evaluate_files",
+    "moved_already",
     "other_than_at_the_run",
     "unlearn_files",
 ]

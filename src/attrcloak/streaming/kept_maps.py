@@ -1,6 +1,5 @@
 """Maps that are there already, in place of a method that solves for them: other users in files, and the way back."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -30,11 +29,7 @@ class KeptMaps:
 
     def __repr__(self) -> str:
         """The maps by their digest: a run that is taken up again has to have the same."""
-        maps = self.eraser
-        meaning = repr((maps.key.attributes, maps.key.classes, maps.scaling, maps.common_length)).encode()
-        arrays = (maps.key.combinations, maps.matrices, maps.offsets)
-        digest = hashlib.sha256(b"".join([meaning, *(array.tobytes() for array in arrays)])).hexdigest()
-        return f"KeptMaps({maps.provenance.get('method', 'unnamed')}, sha256:{digest})"
+        return f"KeptMaps({self.eraser.provenance.get('method', 'unnamed')}, {self.eraser.fingerprint})"
 
     @property
     def length(self) -> Length:
@@ -63,25 +58,34 @@ class KeptMaps:
         return Solution(self.eraser.under(moments.key, moments.count))
 
 
-def other_than_at_the_run(table: Location, people: Location, requests: Location | None) -> tuple[str, ...]:
+def moved_already(table: Location, eraser: Eraser) -> tuple[str, ...]:
+    """What the manifest beside a table says against applying these maps to it; nothing where there is none of a run."""
+    manifest, run = _run_of(table)
+    if run.get("maps") != eraser.fingerprint:
+        return ()
+    return (f"{table.shown}: moved by these maps already, says {manifest.shown}; twice they tell classes apart again",)
+
+
+def other_than_at_the_run(
+    table: Location, people: Location, requests: Location | None, eraser: Eraser
+) -> tuple[str, ...]:
     """What the manifest beside an unlearned table says against undoing it so; nothing where there is none of a run.
 
     Args:
         table: that was unlearned.
         people: as they are given now.
         requests: likewise.
+        eraser: the maps that are to be undone.
     """
-    manifest = table.beside(f"{table.name}.manifest.json")
-    if not manifest.exists:
+    manifest, run = _run_of(table)
+    if not run:
         return ()
-    with manifest.open() as file:
-        try:
-            run: Any = json.loads(file.read())
-        except ValueError:
-            return ()
-    if not isinstance(run, dict) or run.get("schema") != SCHEMA:
-        return ()  # of somebody else
     found = []
+    if run.get("maps") != eraser.fingerprint:
+        found.append(
+            f"the maps are not those by which {table.shown} was moved, says {manifest.shown}; what comes out is not "
+            "what was there before"
+        )
     for what, place in (("people", people), ("requests", requests)):
         then = sorted(entry["sha256"] for entry in run["inputs"].get(what, {}).values())
         now = [] if place is None else sorted(file.digest() for _, file in place.files())
@@ -92,3 +96,16 @@ def other_than_at_the_run(table: Location, people: Location, requests: Location 
                 "by a map that is not theirs, or not at all"
             )
     return tuple(found)
+
+
+def _run_of(table: Location) -> tuple[Location, dict[str, Any]]:
+    """The manifest beside a table and what it says; nothing where there is none, or one of somebody else."""
+    manifest = table.beside(f"{table.name}.manifest.json")
+    if not manifest.exists:
+        return manifest, {}
+    with manifest.open() as file:
+        try:
+            run: Any = json.loads(file.read())
+        except ValueError:
+            return manifest, {}
+    return manifest, run if isinstance(run, dict) and run.get("schema") == SCHEMA else {}

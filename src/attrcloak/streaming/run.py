@@ -230,7 +230,7 @@ def unlearn_files(
                 stages, method, moments, constant, common_length=common,
                 scaling=scaling, key=key, silent=groups.silent, fingerprint=fingerprint,
             )  # fmt: skip
-        warnings = left_alone(parts, groups, people.shown)
+        warnings = left_alone(parts, groups, place.shown, people.shown, None if requests is None else requests.shown)
         # What moments tell takes as long as a part and no look at the files. On one thread, as the pass has the others.
         with one_thread(), ThreadPoolExecutor(1) as beside:
             telling = beside.submit(leaks, measured.moments, moments, outcome.after, seed)
@@ -252,9 +252,11 @@ def unlearn_files(
             **outcome.how,
             "users": groups.users,
             "moved": groups.moving,
+            "unmet": groups.unmet,
             "dimensions": moments.dim,
             "cells": len(moments.key),
             "relative_move": outcome.relative_move,
+            "maps": _fingerprint_of_maps(method, outcome.eraser),
             "common_length": common if scaling == "unit" else None,
             "leaks": [leak.to_json() for leak in found],
             "warnings": list(warnings),
@@ -321,6 +323,12 @@ def _scaling(method: MomentMethod | Calibrated | AttrCloakDD, part: Part, length
     if wanted == "unit" and (part.frozen_columns or scoring == "dot+constant"):
         raise frozen_length("user factors")
     return "unit" if wanted == "unit" or (wanted == "auto" and scoring == "dot") else "none"
+
+
+def _fingerprint_of_maps(method: object, eraser: Eraser | None) -> str | None:
+    """Of the maps as their file has them: kept ones have more cells than these users need."""
+    maps = method.eraser if isinstance(method, KeptMaps) else eraser
+    return None if maps is None else maps.fingerprint
 
 
 def _check_eraser_file(path: Path, taken: list[Location], output: Location) -> None:

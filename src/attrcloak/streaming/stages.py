@@ -158,7 +158,7 @@ class Stages:
     def _doubt(self, number: int, file: Location) -> None:
         """Take back that a part was written when its file is not there as it was."""
         done = self.space.done.get(f"moved {number}")
-        if done is not None and (not file.exists or file.stamp()[0] != done["size"]):
+        if done is not None and (not file.exists or file.digest() != done["sha256"]):
             del self.space.done[f"moved {number}"]
 
     def finish(self, output: Location, single: bool, manifest: dict[str, Any]) -> None:
