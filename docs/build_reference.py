@@ -159,8 +159,8 @@ def _extrapolated(growth: list[dict[str, Any]]) -> list[str]:
         f"**Extrapolated, not measured**, for 64 dimensions, float32, 14 cells. {table} went at {rate:,.3g} users/s "
         "through both passes in memory, and time grows in proportion (the slope above), so seconds are users / rate. A "
         "row has 64 x 4 bytes; both passes read it and the second writes it, 3 x users x 256 bytes in all, and where "
-        "storage is slower than the passes, it decides. Decoding and writing Parquet come on top, and take several times "
-        "as long as the arithmetic: [from files](#from-files) has what was measured.",
+        "storage is slower than the passes, it decides. Decoding and writing Parquet come on top, and take several "
+        "times as long as the arithmetic: [from files](#from-files) has what was measured.",
         "\n".join(rows),
         "What workers send does not grow: the moments of 14 cells are 14 x (64 x 64 + 64 + 1) x 8 bytes = "
         f"{mebibytes:.2g} MiB a part, of 294 cells {21 * mebibytes:.2g} MiB, and the eraser that goes back is as "
