@@ -84,6 +84,15 @@ def test_maps_of_an_intersection_move_files_too(world):
     assert_same(world, "out", apply_eraser(eraser, table, people).vectors)
 
 
+def test_maps_are_known_again_where_not_all_of_their_cells_occur(world):
+    eraser = fitted(world, Barycentre())
+    (world.folder / "fewer.csv").write_text((world.folder / "people.csv").read_text().replace(",M", ","))
+    done = move(world, eraser, people="fewer.csv")
+    assert len(done.eraser.key) != len(eraser.key)
+    (twice,) = moved_already(Location.of(str(world.folder / "out")), eraser)
+    assert "moved by these maps already" in twice
+
+
 def test_people_other_than_those_of_the_run_are_told_from_its_manifest(world):
     def told(people="people.csv", requests=None, eraser=None):
         asked = None if requests is None else Location.of(str(world.folder / requests))
