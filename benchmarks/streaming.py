@@ -2,6 +2,7 @@
 
     python benchmarks/streaming.py --folder /data/bench --users 2000000 --files 16
     python benchmarks/streaming.py --folder /data/bench --users 50000000 --files 100 --engines pool --repeats 1
+    python benchmarks/streaming.py --folder /data/bench --engines one-core pool ray spark
     python benchmarks/streaming.py --folder /data/bench --users 2000000 --kills 20
     python benchmarks/streaming.py --folder /data/bench --users 2000000 --audit --repeats 1
     python benchmarks/streaming.py --folder /data/bench --users 1000000 --method attrcloak-dd --interactions 20 \\
@@ -10,7 +11,8 @@
 Every figure is of a whole process, imports included, and the least of the repeats; all sides take turns. "processor" is
 user and system time of the process and all below it, which other work on the machine disturbs least. Memory is the sum
 of their resident sets. Both are looked at fifty times a second. "untouched" reads each file into a table
-and writes it again, in one process (with pyarrow's own threads) and in a pool.
+and writes it again, in one process (with pyarrow's own threads) and in a pool. The engine "in-process" has pyarrow's
+threads, too; "one-core" is the same held to one core (``taskset``), and what a pool should be compared with.
 """
 
 import argparse
@@ -34,6 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _ITEMS = 20_000
+ONE_CORE = "one-core"
 
 
 def main() -> None:
@@ -147,12 +150,15 @@ def clear(folder: Path) -> None:
 def command(engine: str, asked: argparse.Namespace) -> list[str]:
     """The command line of one run."""
     folder = asked.folder
+    alone = []
+    if engine == ONE_CORE:
+        engine, alone = "in-process", ["taskset", "--cpu-list", "0"]
     words = ["unlearn", str(folder / "users"), "--attributes", str(folder / "people.parquet")]
     words += ["-o", str(folder / "new"), "--method", asked.method, "--engine", engine, "--workers", str(asked.workers)]
     words += [word for setting in asked.settings for word in ("--set", setting)]
     if asked.interactions:
         words += ["--interactions", str(folder / "pairs"), "--items", str(folder / "items.npy")]
-    return [sys.executable, "-m", "attrcloak", *words, *([] if asked.audit else ["--no-audit"])]
+    return [*alone, sys.executable, "-m", "attrcloak", *words, *([] if asked.audit else ["--no-audit"])]
 
 
 def untouched(source: Path, target: Path, workers: int) -> None:

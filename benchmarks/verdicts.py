@@ -2,21 +2,26 @@
 
     python benchmarks/verdicts.py
     python benchmarks/verdicts.py --method calibrated --tables 8
+    python benchmarks/verdicts.py --dataset ml-100k --models als bpr ncf lightgcn --tables 2
 
-Each made-up table is unlearnt and checked as a release is, and then attacked anew with other seeds. A table that is
-called protected while an attacker is more than the margin above chance is what must not be; one that is refused at
-chance costs its owner another try.
+Each table, made up or the users of a model trained here, is unlearnt and checked as a release is, and then attacked
+anew with other seeds. A table that is called protected while an attacker is more than the margin above chance is what
+must not be; one that is refused at chance costs its owner another try.
 """
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from attrcloak import release
 from attrcloak.auditing import SOUND, audit
 from attrcloak.data import EmbeddingTable, Ids, UserAttributes
+from attrcloak.data.datasets import load
+from attrcloak.recommenders import MODELS, train
 from attrcloak.unlearning import METHODS
 
 KINDS = ("linear", "variance", "signs of two", "cluster", "tails", "signs of three", "mixed", "none")
@@ -28,12 +33,15 @@ def main() -> None:
     """Print a line for each table, and how often the verdict was right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--method", choices=tuple(METHODS), default="calibrated-flow")
-    parser.add_argument("--tables", type=int, default=24)
+    parser.add_argument("--tables", type=int, default=24, help="made-up ones, or seeds of each model")
+    parser.add_argument("--dataset", help="the users of models trained on it, in place of made-up tables")
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=["als"])
+    parser.add_argument("--data-dir", type=Path)
     asked = parser.parse_args()
-    protected = raised = 0
-    for number in range(asked.tables):
+    tables = protected = raised = 0
+    made = map(made_up, range(asked.tables)) if asked.dataset is None else trained(asked)
+    for number, (kind, table, people) in enumerate(made):
         began = time.perf_counter()
-        kind, table, people = made_up(number)
         released = release.unlearn(table, people, METHODS[asked.method](), seed=number)
         found = audit(released.table, people, protocol=PROTOCOL, attackers=ATTACKERS, seed=777 + number).results
         apart = {
@@ -45,7 +53,7 @@ def main() -> None:
         farthest = max(apart, key=lambda name: abs(apart[name]))
         assert released.verdict is not None  # it was asked for
         wrong = released.verdict.protected and apart[highest] > release.MARGIN
-        protected, raised = protected + released.verdict.protected, raised + wrong
+        tables, protected, raised = tables + 1, protected + released.verdict.protected, raised + wrong
         print(
             f"{number:2} {kind:14} {len(table)} x {table.dim}: "
             f"{'protected' if released.verdict.protected else 'refused'}{' WRONGLY' if wrong else ''}; "
@@ -53,7 +61,20 @@ def main() -> None:
             f"{time.perf_counter() - began:.0f} s",
             flush=True,
         )
-    print(f"{asked.tables} tables, {protected} called protected, {raised} of these with an attacker above the margin")
+    print(f"{tables} tables, {protected} called protected, {raised} of these with an attacker above the margin")
+
+
+def trained(asked: argparse.Namespace) -> Iterator[tuple[str, EmbeddingTable, UserAttributes]]:
+    """The users of every model and seed, with all attributes of the data set."""
+    dataset = load(asked.dataset, asked.data_dir)
+    people = dataset.people.align(dataset.interactions.users)
+    for model in asked.models:
+        for seed in range(asked.tables):
+            yield (
+                f"{model}, seed {seed}",
+                train(model, dataset.interactions.leave_one_out(seed), seed=seed).users,
+                people,
+            )
 
 
 def made_up(number: int) -> tuple[str, EmbeddingTable, UserAttributes]:
