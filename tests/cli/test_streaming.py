@@ -208,6 +208,59 @@ def test_a_folder_goes_by_kept_maps_and_back(folder, run):
     assert np.abs(rows("new") - rows("users")).max() > 0.01
 
 
+def test_a_plan_of_a_folder_says_what_that_of_a_table_in_memory_says_and_writes_nothing(folder, run):
+    Path("asks.csv").write_text("user_id,attribute\n" + "".join(f"{user},group\n" for user in (*range(9), 230)))
+    lines = Path("people.csv").read_text().splitlines()
+    Path("people.csv").write_text("\n".join([lines[0], "230,,red", "999,a,red", *lines[1:230]]) + "\n")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    words = ("--attributes", "people.csv", "--requests", "asks.csv", "--method", "barycentre", "--plan")
+    one = run("unlearn", "users.npy", *words, "--json").json
+    many = run("unlearn", "users", *words, "--json").json
+    told = {
+        key: many.pop(key) for key in ("files", "engine", "disk_bytes", "writes", "seconds", "memory_bytes", "warnings")
+    }
+    assert many == {key: value for key, value in one.items() if key not in told}
+    assert (told["files"], told["engine"], told["writes"], told["seconds"]) == (2, "pool", [], None)
+    assert told["disk_bytes"] > sum(path.stat().st_size for path in Path("users").iterdir())
+    assert (many["users"], many["moving"]) == (240, 9)
+    assert many["unmet"] == {"group": 1, "colour": 0}
+    assert sum(many["asked"]["group"].values()) == 9
+    assert sum(many["classes"]["group"].values()) == 229
+    said = " ".join(text.partition(";")[0] for text in one["warnings"])
+    said = said.replace("the list of requests", "asks.csv").replace("the list of people", "people.csv")
+    named = " ".join(text.partition(";")[0] for text in told["warnings"])
+    assert named.replace(" (b.parquet 10 of 140)", "") == said
+    assert any("group: 1 users of asks.csv have no group in people.csv" in text for text in told["warnings"])
+
+    done = run("unlearn", "users", *words, "-o", "new", "--eraser", "maps", "--engine", "in-process")
+    assert done.code == 0, done.err
+    assert "9 of 240 users would move by barycentre, in " in done.out
+    assert "2 files would be read twice by in-process" in done.out
+    assert "would write new, new.manifest.json, maps" in done.out
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (("--engine", "sprak"), "did you mean 'spark'"),
+        (("--device", "cpu"), "--device is for a table in memory"),
+        (("--method", "noise"), "moves rows one by one"),
+        (("--requests", "strange.csv"), "requests for height"),
+        (("-o", "taken"), "taken is there already"),
+        (("-o", "new", "--eraser", "taken"), "taken is a folder"),
+        (("--attributes", "alike.csv"), "nothing in it to unlearn"),
+    ],
+)
+def test_a_plan_of_a_folder_refuses_what_the_run_would(folder, run, more, word):
+    Path("taken").mkdir()
+    Path("strange.csv").write_text("user_id,attribute\n3,height\n")
+    Path("alike.csv").write_text("user_id,group\n3,a\n4,a\n")
+    done = run("unlearn", "users", "--attributes", "people.csv", "--plan", *more)
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert word in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "word"),
     [
@@ -272,7 +325,6 @@ def test_what_does_not_go_with_interactions_is_an_error_with_a_next_step(taste, 
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (("--plan",), "--plan reads a whole table"),
         (("--undo-file", "undo"), "keep it, or use --eraser"),
         (("--method", "noise"), "moves rows one by one"),
         (("--method", "calibrated-flow"), "calibrated-flow moves rows one by one"),

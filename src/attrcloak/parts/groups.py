@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.data.census import Census, counted
 from attrcloak.errors import MOST_NAMED, InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.parts.id_join import Joined, Noted, chunks_of, join
@@ -121,6 +122,31 @@ class Groups:
     def moving(self) -> int:
         """Users who asked for something."""
         return int(self.counts[(self.marked_codes != NOT_MARKED).any(axis=1)].sum())
+
+    def census(self, by_request: bool) -> Census:
+        """The users of the table in numbers; ``by_request`` says whether there is a list of requests."""
+        unknown = (self.codes == NOT_MARKED).all(axis=1)
+        codes = dict(zip(self.classes, self.codes.T, strict=True))
+        marks = dict(zip(self.classes, self.marks.T, strict=True))
+        known = {name: column != NOT_MARKED for name, column in codes.items()}
+        return Census(
+            users=self.users,
+            moving=self.moving,
+            cells=len(self.key),
+            lone_cells=int((self.users_of_cells[~self.key.unmarked] == 1).sum()),
+            unknown=int(self.counts[unknown].sum()),
+            by_request=by_request,
+            classes={
+                name: counted(labels, codes[name][known[name]], self.counts[known[name]])
+                for name, labels in self.classes.items()
+            },
+            asked={
+                name: counted(labels, codes[name][marks[name]], self.counts[marks[name]])
+                for name, labels in self.classes.items()
+            },
+            unmet=self.unmet,
+            elsewhere=self.elsewhere,
+        )
 
     def rows(self, part: int) -> "GroupRows":
         """The group of each row of a part."""

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,6 +225,22 @@ def remove_leftover(folder: Path) -> None:
             path.unlink()
     (leftover / "manifest.json").unlink(missing_ok=True)
     leftover.rmdir()
+
+
+@contextmanager
+def passing(parent: Path, prefix: str) -> "Iterator[Workspace]":
+    """A workspace about nothing, removed at the end: for what is not resumed. What killed runs left of such goes too.
+
+    Args:
+        parent: where its folder lies, which is there.
+        prefix: of that folder's name; it holds nothing but the workspace, ``work``.
+    """
+    remove_abandoned(parent, prefix)  # who is in which class is nothing to leave lying about
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder,
+        Workspace(Path(folder) / "work").opened({}) as space,
+    ):
+        yield space
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
