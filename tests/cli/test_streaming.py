@@ -21,6 +21,12 @@ def folder(world):
     return world
 
 
+def rows_of(name):
+    """The vectors of a folder, in the order of its files."""
+    lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path(name).iterdir())]
+    return np.concatenate([column.flatten().to_numpy().reshape(len(column), -1) for column in lists])
+
+
 def test_a_folder_becomes_a_folder_with_a_verdict_and_a_manifest(folder, run):
     done = run(*COMMAND, "--seeds", 1)
     assert done.code in (0, 3)
@@ -199,13 +205,9 @@ def test_a_folder_goes_by_kept_maps_and_back(folder, run):
     assert done.code == 0, done.err
     assert "warning: others.csv: not the people of the run in again.manifest.json" in done.err
 
-    def rows(folder):
-        lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path(folder).iterdir())]
-        return np.concatenate([column.flatten().to_numpy() for column in lists])
-
-    np.testing.assert_array_equal(rows("again"), rows("new"))
-    np.testing.assert_allclose(rows("back"), rows("users"), atol=1e-5)
-    assert np.abs(rows("new") - rows("users")).max() > 0.01
+    np.testing.assert_array_equal(rows_of("again"), rows_of("new"))
+    np.testing.assert_allclose(rows_of("back"), rows_of("users"), atol=1e-5)
+    assert np.abs(rows_of("new") - rows_of("users")).max() > 0.01
 
 
 def test_a_plan_of_a_folder_says_what_that_of_a_table_in_memory_says_and_writes_nothing(folder, run):
@@ -261,11 +263,39 @@ def test_a_plan_of_a_folder_refuses_what_the_run_would(folder, run, more, word):
     assert word in done.err
 
 
+def test_those_who_withdrew_go_back_alone_and_one_after_the_other(folder, run):
+    Path("asks.csv").write_text("user_id,attribute\n" + "".join(f"{user},group\n" for user in range(0, 240, 2)))
+    words = ("--requests", "asks.csv", "--method", "barycentre", "--eraser", "maps", "--no-audit")
+    assert run(*COMMAND, *words).code == 0
+    people = ("--attributes", "people.csv", "--requests", "asks.csv", "--eraser", "maps", "--engine", "in-process")
+    before = "new"
+    for users in ((4, 8), (6,)):
+        Path("w.csv").write_text("user_id\n" + "".join(f"{user}\n" for user in users))
+        after = f"without-{users[0]}"
+        done = run("undo", before, *people, "--users", "w.csv", "-o", after)
+        assert done.code == 0, done.err
+        assert "warning" not in done.err
+        assert f"{len(users)} of 240 users moved" in done.err
+        old, new, given = rows_of(before), rows_of(after), rows_of("users")
+        assert np.flatnonzero((old != new).any(axis=1)).tolist() == list(users)
+        np.testing.assert_allclose(new[list(users)], given[list(users)], atol=1e-5)
+        before = after
+    done = run("undo", before, *people, "-o", "all")
+    assert "the maps were undone for some users of without-6 already, says without-6.manifest.json" in done.err
+
+
+def test_an_undo_file_is_for_one_file(world, run):
+    words = ("--attributes", "people.csv", "--no-audit", "--undo-file", "rows")
+    assert run("unlearn", "users.npy", *words, "-o", "new.npy").code == 0
+    done = run("undo", "new.npy", "--eraser", "rows", "-o", "old.npy", "--engine", "in-process")
+    assert done.code == 1
+    assert "an undo file is for one file in memory" in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "word"),
     [
         (("apply", "users", "--everybody"), "--everybody moves a table in memory"),
-        (("undo", "users", "--attributes", "people.csv", "--users", "people.csv"), "goes back by its eraser"),
         (("apply", "users.npy", "--attributes", "people.csv", "--workers", "2"), "name an --engine"),
     ],
 )
@@ -301,9 +331,7 @@ def test_a_descent_with_interactions_streams_a_folder_and_a_file(taste, run):
     manifest = done.json["manifest"]
     assert (manifest["steps"], manifest["interactions"]["useful"]) == (20, 960)
     assert manifest["leaks"][0]["after"] < manifest["leaks"][0]["before"]
-    lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path("new").iterdir())]
-    rows = np.concatenate([column.flatten().to_numpy().reshape(len(column), -1) for column in lists])
-    np.testing.assert_allclose(np.load("new.npy"), rows, atol=1e-5)
+    np.testing.assert_allclose(np.load("new.npy"), rows_of("new"), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from attrcloak.errors import MOST_NAMED
 
 def shortfalls(
     census: Census,
-    dimensions: int,
+    dimensions: int | None,
     *,
     table: str = "the table",
     people: str = "the list of people",
@@ -20,19 +20,20 @@ def shortfalls(
 
     Args:
         census: of the table.
-        dimensions: free columns of the table.
+        dimensions: free columns of the table; None where nothing is learnt from its users, so classes may be small.
         table: what messages call the table.
         people: likewise.
         requests: likewise; not said where everybody asks.
         where: where most of the users are of whom no class is known, in words.
     """
-    return (
-        *unknown_users(census, people, where),
-        *unmet_requests(census, table, people, requests),
-        *single_classes(census, people),
-        *single_requests(census, people),
-        *small_classes(census, dimensions, people),
-    )
+    found = [*unknown_users(census, people, where), *unmet_requests(census, table, people, requests)]
+    if dimensions is not None:
+        found += [
+            *single_classes(census, people),
+            *single_requests(census, people),
+            *small_classes(census, dimensions, people),
+        ]
+    return tuple(found)
 
 
 def unknown_users(census: Census, people: str, where: str = "") -> list[str]:

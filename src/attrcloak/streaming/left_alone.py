@@ -17,7 +17,14 @@ UNKNOWN_BY_NAME = frozenset({"na", "n/a", "#n/a", "null", "none", "unknown", "-"
 
 
 def left_alone(
-    parts: Sequence[Part], groups: Groups, census: Census, table: str, people: str, requests: str | None
+    parts: Sequence[Part],
+    groups: Groups,
+    census: Census,
+    table: str,
+    people: str,
+    requests: str | None,
+    *,
+    by_kept_maps: bool = False,
 ) -> tuple[str, ...]:
     """A sentence for everything that stays, or may be there by mistake.
 
@@ -28,9 +35,11 @@ def left_alone(
         table: what messages call the table.
         people: likewise.
         requests: likewise; None where there is no list and everybody asks.
+        by_kept_maps: whether the maps are there already, so that nothing depends on how many are in a class.
     """
+    dim = None if by_kept_maps else len(free_columns(parts[0]))
     said = shortfalls(
-        census, len(free_columns(parts[0])), table=table, people=people, requests=requests or "",
+        census, dim, table=table, people=people, requests=requests or "",
         where=_with_most_unknown(parts, groups),
     )  # fmt: skip
     return (*said, *_unknown_by_name(groups, people), *_other_vectors(parts))

@@ -160,7 +160,7 @@ def unlearn_files(
                 scaling=opened.scaling, key=key, silent=groups.silent, fingerprint=fingerprint,
             )  # fmt: skip
         asked = None if requests is None else requests.shown
-        warnings = left_alone(parts, groups, census, place.shown, people.shown, asked)
+        warnings = left_alone(parts, groups, census, place.shown, people.shown, asked, by_kept_maps=kept is not None)
         # What moments tell takes as long as a part and no look at the files. On one thread, as the pass has the others.
         with one_thread(), ThreadPoolExecutor(1) as beside:
             telling = beside.submit(leaks, measured.moments, moments, outcome.after, seed)
@@ -207,8 +207,9 @@ def unlearn_files(
 
 def _fingerprint_of_maps(method: object, eraser: Eraser | None) -> str | None:
     """Of the maps as their file has them: kept ones have more cells than these users need."""
-    maps = method.eraser if isinstance(method, KeptMaps) else eraser
-    return None if maps is None else maps.fingerprint
+    if isinstance(method, KeptMaps):
+        return method.stands
+    return None if eraser is None else eraser.fingerprint
 
 
 def _fingerprint(space: Workspace, parts: Sequence[Part]) -> str:

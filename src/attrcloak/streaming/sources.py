@@ -29,6 +29,7 @@ class Sources:
         output: what the new table is to be called: a file when ``vectors`` is one, else a folder. None only where
             nothing is to be written, as for a plan.
         requests: who asks for what; None lets everybody ask whose class is known.
+        users: file or folder with user_id, for ``KeptMaps``: of those who ask, only these move. None is all of them.
         work: folder of this machine for what is not finished; by default beside a local output.
         id_column: name of the ids in vectors and people; None finds them.
         vector_column: name of the vectors; None finds them.
@@ -42,6 +43,7 @@ class Sources:
     people: str
     output: str | None = None
     requests: str | None = None
+    users: str | None = None
     work: str | None = None
     id_column: str | None = None
     vector_column: str | None = None
@@ -114,12 +116,16 @@ def open_sources(sources: Sources, method: MomentMethod | RowMethod, length: Len
     method = _streamable(method, sources)
     places = {
         "vectors": sources.vectors, "people": sources.people, "requests": sources.requests,
-        "interactions": sources.interactions, "items": sources.items,
+        "users": sources.users, "interactions": sources.interactions, "items": sources.items,
     }  # fmt: skip
     inputs = {what: Location.of(named) for what, named in places.items() if named is not None}
     parts = open_parts(inputs["vectors"], sources.id_column, sources.vector_column)
     items = _items(inputs.get("items"), parts[0])
     kept, columns = None, sources.columns
+    if sources.users is not None and not isinstance(method, KeptMaps):
+        raise InvalidSettings(
+            f"users are for maps that are there already; for {method.name}, name them in the requests"
+        )
     if isinstance(method, KeptMaps):
         kept, columns = method.eraser, method.columns_for(parts[0], sources.columns)
     return Opened(method, parts, inputs, items, kept, columns, _scaling(method, parts[0], length))
