@@ -234,6 +234,8 @@ def _show(released: "Release", output: Path) -> None:
         f"{result.seconds:.1f} s ({result.stopped}; objective {result.objective_before:.3f} -> "
         f"{result.objective_after:.3f} nats)" + (f"; all vectors times {result.scale:.3f}" if result.scale != 1 else "")
     )
+    for text in released.warnings:
+        files.note(f"warning: {text}")
     if released.audit is not None:
         show(audit_table(released.audit.results))
     files.show_audit_by_others(released.audit_by_others)
@@ -252,6 +254,9 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
         "relative_move": result.relative_move,
         "scale": result.scale,
         "users_moved": int(result.moved.sum()),
+        "unmet": released.census.unmet,
+        "elsewhere": released.census.elsewhere,
+        "warnings": released.warnings,
         "input_fingerprint": result.input_fingerprint,
         "output_fingerprint": result.table.fingerprint(),
         "key_commitment": result.key_commitment,

@@ -10,7 +10,7 @@ import numpy as np
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.census import Census
 from attrcloak.data.embeddings import EmbeddingTable
-from attrcloak.release.shortfalls import shortfalls, too_small, unaudited_classes
+from attrcloak.release.shortfalls import PEOPLE, in_memory, too_small, unaudited_classes
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 from attrcloak.unlearning.method import MomentMethod, RowMethod
@@ -126,7 +126,7 @@ def plan(
         **counts_of(census, d),
         memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * census.cells * d * d) + more,
         seconds=(products + multiplications) / _multiplications_per_second(d),
-        warnings=(*shortfalls(census, d), *unaudited_classes(census, "the list of people")),
+        warnings=(*in_memory(census, d, method), *unaudited_classes(census, PEOPLE)),
     )
 
 

@@ -6,34 +6,27 @@ from attrcloak.auditing import MIN_USERS
 from attrcloak.data.census import Census
 from attrcloak.errors import MOST_NAMED
 
+PEOPLE = "the list of people"
+"""What messages call the people of a table in memory, of whom no file is known."""
 
-def shortfalls(
-    census: Census,
-    dimensions: int | None,
-    *,
-    table: str = "the table",
-    people: str = "the list of people",
-    requests: str = "the list of requests",
-    where: str = "",
-) -> tuple[str, ...]:
-    """All that is to be said before or after a run, of a table in memory or in files.
+
+def in_memory(census: Census, dimensions: int, method: object) -> tuple[str, ...]:
+    """All that is to be said before or after a run on a table in memory.
+
+    With a list of requests it is not said who has no class: nobody asks for these, or it is said of their requests; and
+    classes of users whom earlier runs moved are put aside on purpose.
 
     Args:
         census: of the table.
-        dimensions: free columns of the table; None where nothing is learnt from its users, so classes may be small.
-        table: what messages call the table.
-        people: likewise.
-        requests: likewise; not said where everybody asks.
-        where: where most of the users are of whom no class is known, in words.
+        dimensions: free columns of the table.
+        method: a method; classes may be small for those that learn from users who did not ask.
     """
-    found = [*unknown_users(census, people, where), *unmet_requests(census, table, people, requests)]
-    if dimensions is not None:
-        found += [
-            *single_classes(census, people),
-            *single_requests(census, people),
-            *small_classes(census, dimensions, people),
-        ]
-    return tuple(found)
+    learnt = getattr(method, "learned_from", "asked") == "asked"
+    return (
+        *([] if census.by_request else unknown_users(census, PEOPLE)),
+        *unmet_requests(census, "the table", PEOPLE, "the list of requests"),
+        *(unlearnable_classes(census, dimensions, PEOPLE) if learnt else []),
+    )
 
 
 def unknown_users(census: Census, people: str, where: str = "") -> list[str]:
@@ -64,6 +57,15 @@ def unmet_requests(census: Census, table: str, people: str, requests: str) -> li
             "is a file missing?"
         )
     return found
+
+
+def unlearnable_classes(census: Census, dimensions: int, people: str) -> list[str]:
+    """Attributes in which there is nothing to tell apart, and classes of which too little is known."""
+    return [
+        *single_classes(census, people),
+        *single_requests(census, people),
+        *small_classes(census, dimensions, people),
+    ]
 
 
 def single_classes(census: Census, people: str) -> list[str]:

@@ -9,7 +9,7 @@ from attrcloak.data.vector_files import OTHER_VECTORS_STAY
 from attrcloak.errors import MOST_NAMED
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.parts import Groups, Part
-from attrcloak.release.shortfalls import shortfalls
+from attrcloak.release.shortfalls import unknown_users, unlearnable_classes, unmet_requests
 from attrcloak.streaming.passes import free_columns
 
 UNKNOWN_BY_NAME = frozenset({"na", "n/a", "#n/a", "null", "none", "unknown", "-", "?"})
@@ -37,12 +37,13 @@ def left_alone(
         requests: likewise; None where there is no list and everybody asks.
         by_kept_maps: whether the maps are there already, so that nothing depends on how many are in a class.
     """
-    dim = None if by_kept_maps else len(free_columns(parts[0]))
-    said = shortfalls(
-        census, dim, table=table, people=people, requests=requests or "",
-        where=_with_most_unknown(parts, groups),
-    )  # fmt: skip
-    return (*said, *_unknown_by_name(groups, people), *_other_vectors(parts))
+    return (
+        *unknown_users(census, people, _with_most_unknown(parts, groups)),
+        *unmet_requests(census, table, people, requests or ""),
+        *([] if by_kept_maps else unlearnable_classes(census, len(free_columns(parts[0])), people)),
+        *_unknown_by_name(groups, people),
+        *_other_vectors(parts),
+    )
 
 
 def _unknown_by_name(groups: Groups, people: str) -> list[str]:
