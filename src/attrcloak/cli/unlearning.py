@@ -254,6 +254,8 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
         "relative_move": result.relative_move,
         "scale": result.scale,
         "users_moved": int(result.moved.sum()),
+        "classes": released.census.classes,
+        "asked": released.census.asked,
         "unmet": released.census.unmet,
         "elsewhere": released.census.elsewhere,
         "warnings": released.warnings,

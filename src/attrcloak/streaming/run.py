@@ -182,6 +182,8 @@ def unlearn_files(
             **outcome.how,
             "users": groups.users,
             "moved": groups.moving,
+            "classes": census.classes,
+            "asked": census.asked,
             "unmet": census.unmet,
             "elsewhere": census.elsewhere,
             "dimensions": moments.dim,
