@@ -115,6 +115,7 @@ def unlearn_files(
     output, staging, space = target.output, target.staging, target.space
     output.require_bucket()
     remove_leftover(space.folder)
+    files = {what: dict(place.files()) for what, place in inputs.items()}
     about: dict[str, Any] = {
         "version": __version__,
         "method": method.name,
@@ -125,11 +126,11 @@ def unlearn_files(
         "columns": None if opened.columns is None else list(opened.columns),
         "id_column": sources.id_column,
         "vector_column": sources.vector_column,
-        "inputs": {what: {name: list(file.stamp()) for name, file in at.files()} for what, at in inputs.items()},
+        "inputs": {what: {name: list(file.stamp()) for name, file in of.items()} for what, of in files.items()},
     }
     if key is not None:
         about["key_commitment"] = key_commitment(key)
-    with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about):
+    with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about, files):
         runner.prepare(WORKER)
         stages = Stages(parts, space, staging, runner, progress)
         groups, sampled = stages.join(inputs, sources.id_column, opened.columns)
@@ -194,7 +195,7 @@ def unlearn_files(
             "leaks": [leak.to_json() for leak in found],
             "warnings": list(warnings),
             "verdict": None if checked is None else checked.verdict.to_json(),
-            "inputs": _with_digests(about["inputs"], space, parts),
+            "inputs": _with_digests(about["inputs"], space),
             "outputs": {part.name: asdict(file) for part, file in zip(parts, written, strict=True)},
             "engine": runner.name,
             "seconds": time.perf_counter() - began,
@@ -220,9 +221,8 @@ def _fingerprint(space: Workspace, parts: Sequence[Part]) -> str:
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
-def _with_digests(inputs: dict[str, Any], space: Workspace, parts: Sequence[Part]) -> dict[str, Any]:
-    digests = {**space.done["joined"]}
-    digests["vectors"] = {part.name: space.done[f"measured {n}"]["sha256"] for n, part in enumerate(parts)}
+def _with_digests(inputs: dict[str, Any], space: Workspace) -> dict[str, Any]:
+    digests = {what: space.digests(what, files) for what, files in inputs.items()}
     return {
         what: {name: {"size": stamp[0], "sha256": digests[what][name]} for name, stamp in files.items()}
         for what, files in inputs.items()
