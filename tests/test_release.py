@@ -235,7 +235,12 @@ def test_the_plan_counts_and_does_nothing() -> None:
     assert planned.small_classes == {"gender": {"x": 3}}
     assert planned.memory_bytes > table.vectors.nbytes
     assert planned.seconds > 0
-    assert any("7 users" in text for text in planned.warnings)
+    unknown, few, unaudited = planned.warnings
+    assert unknown.startswith("7 of 200 users have no class in the list of people")
+    assert few.startswith("gender: 1 classes (x 3) have fewer users than the table has dimensions (8)")
+    assert unaudited.startswith("gender: 1 classes (x 3) have fewer than 20 users")
+    assert planned.classes == planned.asked == {"gender": {"F": 90, "M": 100, "x": 3}}
+    assert (planned.unmet, planned.elsewhere) == ({"gender": 7}, {"gender": 0})
     asked = people.mark({"gender": [0, 5, 6]})
     assert plan(table, asked, MeanRemoval()).moving == 3
     flow = plan(table, people, CalibratedFlow(rounds=50_000), attributes=["gender"])

@@ -213,3 +213,39 @@ def test_earlier_requests_are_refused_where_nothing_is_learnt_from_others(world,
     assert "learned_from=everybody" in refused.err
     assert not Path("two.npz").exists()
     assert run(*words, "--set", "learned_from=everybody", "--no-audit", "-o", "two.npz").code == 0
+
+
+@pytest.mark.parametrize("place", ["users.npz", "files"])
+def test_requests_that_cannot_be_met_are_counted_and_warned_of_whatever_the_table_lies_in(place, world, run):
+    """Of a user whose class is not known, and of one who is listed and not in the table."""
+    if place == "files":
+        Path("files").mkdir()
+        np.save("files/a.npy", vectors("users.npz"))
+    lines = Path("people.csv").read_text().splitlines()
+    Path("people.csv").write_text("\n".join([lines[0], "0,,red", *lines[2:], "900,a,red"]) + "\n")
+    words = ("unlearn", place, *PEOPLE, "--requests", asks("r.csv", [*range(60), 900]), "--method", "leace")
+    done = run(*words, "--no-audit", "-o", "new.npz" if place == "users.npz" else "new", "--json")
+    assert done.code == 0, done.err
+    receipt = done.json if place == "users.npz" else done.json["manifest"]
+    assert receipt["unmet"] == {"group": 1, "colour": 0}
+    assert receipt["elsewhere"] == {"group": 1, "colour": 0}
+    people, requests = (
+        ("the list of people", "the list of requests") if place == "users.npz" else ("people.csv", "r.csv")
+    )
+    said = [text for text in receipt["warnings"] if "nothing is done" in text]
+    assert said[0].startswith(
+        f"group: 1 users of {requests} have no group in {people}, so nothing is done about theirs"
+    )
+    assert said[1].startswith(f"requests of {requests} are of users who are not in ")
+    assert "(1 for group)" in said[1]
+    again = run(*words, "--no-audit", "-o", "more.npz" if place == "users.npz" else "more")
+    for text in said:
+        assert f"warning: {text}" in again.err
+
+
+def test_users_whom_earlier_runs_moved_are_not_missed(world, run):
+    asks("first.csv", range(60))
+    words = ("unlearn", "users.npz", *PEOPLE, "--requests", asks("second.csv", range(60, 120)), "--no-audit")
+    done = run(*words, "--earlier", "first.csv", "--set", "learned_from=everybody", "-o", "two.npz", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["unmet"], done.json["warnings"]) == ({"group": 0, "colour": 0}, [])

@@ -21,6 +21,12 @@ def folder(world):
     return world
 
 
+def rows_of(name):
+    """The vectors of a folder, in the order of its files."""
+    lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path(name).iterdir())]
+    return np.concatenate([column.flatten().to_numpy().reshape(len(column), -1) for column in lists])
+
+
 def test_a_folder_becomes_a_folder_with_a_verdict_and_a_manifest(folder, run):
     done = run(*COMMAND, "--seeds", 1)
     assert done.code in (0, 3)
@@ -199,20 +205,97 @@ def test_a_folder_goes_by_kept_maps_and_back(folder, run):
     assert done.code == 0, done.err
     assert "warning: others.csv: not the people of the run in again.manifest.json" in done.err
 
-    def rows(folder):
-        lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path(folder).iterdir())]
-        return np.concatenate([column.flatten().to_numpy() for column in lists])
+    np.testing.assert_array_equal(rows_of("again"), rows_of("new"))
+    np.testing.assert_allclose(rows_of("back"), rows_of("users"), atol=1e-5)
+    assert np.abs(rows_of("new") - rows_of("users")).max() > 0.01
 
-    np.testing.assert_array_equal(rows("again"), rows("new"))
-    np.testing.assert_allclose(rows("back"), rows("users"), atol=1e-5)
-    assert np.abs(rows("new") - rows("users")).max() > 0.01
+
+def test_a_plan_of_a_folder_says_what_that_of_a_table_in_memory_says_and_writes_nothing(folder, run):
+    Path("asks.csv").write_text("user_id,attribute\n" + "".join(f"{user},group\n" for user in (*range(9), 230)))
+    lines = Path("people.csv").read_text().splitlines()
+    Path("people.csv").write_text("\n".join([lines[0], "230,,red", "999,a,red", *lines[1:230]]) + "\n")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    words = ("--attributes", "people.csv", "--requests", "asks.csv", "--method", "barycentre", "--plan")
+    one = run("unlearn", "users.npy", *words, "--json").json
+    many = run("unlearn", "users", *words, "--json").json
+    told = {
+        key: many.pop(key) for key in ("files", "engine", "disk_bytes", "writes", "seconds", "memory_bytes", "warnings")
+    }
+    assert many == {key: value for key, value in one.items() if key not in told}
+    assert (told["files"], told["engine"], told["writes"], told["seconds"]) == (2, "pool", [], None)
+    assert told["disk_bytes"] > sum(path.stat().st_size for path in Path("users").iterdir())
+    assert (many["users"], many["moving"]) == (240, 9)
+    assert many["unmet"] == {"group": 1, "colour": 0}
+    assert sum(many["asked"]["group"].values()) == 9
+    assert sum(many["classes"]["group"].values()) == 229
+    said = [text.replace("the list of people", "people.csv") for text in one["warnings"]]
+    assert said[0].startswith("group: 1 users of the list of requests have no group in people.csv")
+    assert told["warnings"][0].startswith("10 of 240 users have no class in people.csv")
+    assert told["warnings"][2:] == said[1:]
+    assert told["warnings"][1] == said[0].replace("the list of requests", "asks.csv")
+
+    done = run("unlearn", "users", *words, "-o", "new", "--eraser", "maps", "--engine", "in-process")
+    assert done.code == 0, done.err
+    assert "9 of 240 users would move by barycentre, in " in done.out
+    assert "2 files would be read twice by in-process" in done.out
+    assert "would write new, new.manifest.json, maps" in done.out
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (("--engine", "sprak"), "did you mean 'spark'"),
+        (("--device", "cpu"), "--device is for a table in memory"),
+        (("--method", "noise"), "moves rows one by one"),
+        (("--requests", "strange.csv"), "requests for height"),
+        (("-o", "taken"), "taken is there already"),
+        (("-o", "new", "--eraser", "taken"), "taken is a folder"),
+        (("--attributes", "alike.csv"), "nothing in it to unlearn"),
+    ],
+)
+def test_a_plan_of_a_folder_refuses_what_the_run_would(folder, run, more, word):
+    Path("taken").mkdir()
+    Path("strange.csv").write_text("user_id,attribute\n3,height\n")
+    Path("alike.csv").write_text("user_id,group\n3,a\n4,a\n")
+    done = run("unlearn", "users", "--attributes", "people.csv", "--plan", *more)
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    assert word in done.err
+
+
+def test_those_who_withdrew_go_back_alone_and_one_after_the_other(folder, run):
+    Path("asks.csv").write_text("user_id,attribute\n" + "".join(f"{user},group\n" for user in range(0, 240, 2)))
+    words = ("--requests", "asks.csv", "--method", "barycentre", "--eraser", "maps", "--no-audit")
+    assert run(*COMMAND, *words).code == 0
+    people = ("--attributes", "people.csv", "--requests", "asks.csv", "--eraser", "maps", "--engine", "in-process")
+    before = "new"
+    for users in ((4, 8), (6,)):
+        Path("w.csv").write_text("user_id\n" + "".join(f"{user}\n" for user in users))
+        after = f"without-{users[0]}"
+        done = run("undo", before, *people, "--users", "w.csv", "-o", after)
+        assert done.code == 0, done.err
+        assert "warning" not in done.err
+        assert f"{len(users)} of 240 users moved" in done.err
+        old, new, given = rows_of(before), rows_of(after), rows_of("users")
+        assert np.flatnonzero((old != new).any(axis=1)).tolist() == list(users)
+        np.testing.assert_allclose(new[list(users)], given[list(users)], atol=1e-5)
+        before = after
+    done = run("undo", before, *people, "-o", "all")
+    assert "the maps were undone for some users of without-6 already, says without-6.manifest.json" in done.err
+
+
+def test_an_undo_file_is_for_one_file(world, run):
+    words = ("--attributes", "people.csv", "--no-audit", "--undo-file", "rows")
+    assert run("unlearn", "users.npy", *words, "-o", "new.npy").code == 0
+    done = run("undo", "new.npy", "--eraser", "rows", "-o", "old.npy", "--engine", "in-process")
+    assert done.code == 1
+    assert "an undo file is for one file in memory" in done.err
 
 
 @pytest.mark.parametrize(
     ("words", "word"),
     [
         (("apply", "users", "--everybody"), "--everybody moves a table in memory"),
-        (("undo", "users", "--attributes", "people.csv", "--users", "people.csv"), "goes back by its eraser"),
         (("apply", "users.npy", "--attributes", "people.csv", "--workers", "2"), "name an --engine"),
     ],
 )
@@ -248,9 +331,7 @@ def test_a_descent_with_interactions_streams_a_folder_and_a_file(taste, run):
     manifest = done.json["manifest"]
     assert (manifest["steps"], manifest["interactions"]["useful"]) == (20, 960)
     assert manifest["leaks"][0]["after"] < manifest["leaks"][0]["before"]
-    lists = [pq.read_table(path)["vectors"].combine_chunks() for path in sorted(Path("new").iterdir())]
-    rows = np.concatenate([column.flatten().to_numpy().reshape(len(column), -1) for column in lists])
-    np.testing.assert_allclose(np.load("new.npy"), rows, atol=1e-5)
+    np.testing.assert_allclose(np.load("new.npy"), rows_of("new"), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +353,6 @@ def test_what_does_not_go_with_interactions_is_an_error_with_a_next_step(taste, 
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (("--plan",), "--plan reads a whole table"),
         (("--undo-file", "undo"), "keep it, or use --eraser"),
         (("--method", "noise"), "moves rows one by one"),
         (("--method", "calibrated-flow"), "calibrated-flow moves rows one by one"),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from attrcloak.data import Attribute, EmbeddingTable, Ids, Interactions, UserAttributes
+from attrcloak.data.census import Census
 from attrcloak.errors import InvalidInput
 
 
@@ -66,6 +67,37 @@ def test_a_cover_set_is_drawn_from_those_who_asked_for_nothing_and_takes_the_sam
     assert not (asked_h & ~covered["h"].known).any()
     assert not (asked_h[10:] & ~covered["g"].marks[10:]).any(), "nobody asked for h alone"
     assert (people.cover(0.0, np.random.default_rng(0))["g"].marks == people["g"].marks).all()
+
+
+def test_who_asks_is_kept_where_the_class_is_not_known_and_counted():
+    ids = Ids(np.array([1, 2, 3, 4, 9]))
+    people = UserAttributes.from_values(ids, g=["a", None, "b", "a", "a"], h=["x", "x", "y", None, "y"])
+    asked = people.mark({"g": [1, 2, 9], "h": [2, 4]})
+    assert asked["g"].asks.tolist() == [True, True, False, False, True]
+    assert asked["g"].marks.tolist() == [True, False, False, False, True]
+    both = asked.cross("g", "h")["g x h"]
+    assert (both.asks.tolist(), both.marks.any()) == ([False, True, False, False, False], False)
+    table = Ids(np.array([4, 3, 2, 1, 7]))
+    census = Census.of(asked, table)
+    assert (census.users, census.moving, census.unknown, census.by_request) == (5, 2, 1, True)
+    assert census.classes == {"g": {"a": 2, "b": 1}, "h": {"x": 2, "y": 1}}
+    assert census.asked == {"g": {"a": 1, "b": 0}, "h": {"x": 1, "y": 0}}
+    assert (census.unmet, census.elsewhere) == ({"g": 1, "h": 1}, {"g": 1, "h": 0})
+    everybody = Census.of(people, table, ["h"])
+    assert (everybody.moving, everybody.by_request) == (3, False)
+    assert (everybody.unmet, everybody.elsewhere) == ({"h": 2}, {"h": 0})
+    covered = asked.cover(1.0, np.random.default_rng(0), among=table)
+    assert Census.of(covered, table).unmet == census.unmet
+    assert covered["g"].marks.tolist() == [True, False, *covered["g"].marks[2:4].tolist(), True]
+
+
+def test_a_cover_among_the_users_of_a_table_is_drawn_as_if_nobody_else_were_listed():
+    people = UserAttributes.from_values(Ids.range(60), g=["a", "b"] * 30).mark({"g": np.arange(0, 60, 6)})
+    table = Ids(np.arange(50)[::-1].copy())
+    here = people.align(table).cover(0.5, np.random.default_rng(1))
+    listed = people.cover(0.5, np.random.default_rng(1), among=table)
+    assert (listed.align(table)["g"].marks == here["g"].marks).all()
+    assert (listed["g"].asks[50:] == people["g"].asks[50:]).all()
 
 
 def test_a_cover_set_needs_a_share_and_somebody_to_cover():

@@ -8,10 +8,10 @@ import pytest
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.data.people_files import read_people
-from attrcloak.errors import InvalidInput, UnknownCell
+from attrcloak.errors import InvalidInput, InvalidSettings, UnknownCell
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Location
-from attrcloak.release import apply_eraser
+from attrcloak.release import apply_eraser, undo
 from attrcloak.release.kept_maps import way_back
 from attrcloak.streaming import KeptMaps, moved_already, other_than_at_the_run, unlearn_files
 from attrcloak.unlearning import LEACE, Barycentre, Calibrated, run
@@ -133,6 +133,80 @@ def test_only_those_who_ask_move(world):
     got, given = world.read("out"), world.vectors.astype(np.float32)
     stayed = [(got[id_] == row).all() for id_, row in zip(world.ids.tolist(), given, strict=True)]
     assert (not any(stayed[:300]), all(stayed[300:])) == (True, True)
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["numbers", "text"])
+@pytest.mark.parametrize("asked", [False, True], ids=["everybody", "requests"])
+def test_some_users_go_back_as_in_memory_and_nobody_else_changes_by_a_bit(world, asked, text):
+    if text:
+        people = (world.folder / "people.csv").read_text().splitlines()
+        (world.folder / "people.csv").write_text("\n".join([people[0], *(f"u{line}" for line in people[1:])]) + "\n")
+        world = replace(world, ids=np.array([f"u{id_}" for id_ in world.ids]))
+        world.write("named", [0, 400, 1500])
+    table = "named" if text else "table"
+    people, requests = read_people(world.folder / "people.csv"), None
+    if asked:
+        lines = [f"{user},{name}" for name in ("gender", "age") for user in world.ids[:300]]
+        (world.folder / "asks.csv").write_text("\n".join(["user_id,attribute", *lines]) + "\n")
+        people = people.mark(dict.fromkeys(("gender", "age"), world.ids[:300]))
+        requests = "asks.csv"
+    maps = world.folder / "maps"
+    unlearn_files(
+        world.sources("new", vectors=table, requests=requests), Barycentre(), engine="in-process", check=False,
+        eraser_file=maps,
+    )  # fmt: skip
+    eraser, gone = Eraser.load(maps), world.ids[[3, 250, 77]]
+    (world.folder / "gone.csv").write_text("\n".join(["user_id", *map(str, gone), str(gone[0])]) + "\n")
+    changes = {"vectors": "new", "users": "gone.csv", "requests": requests}
+    done = unlearn_files(
+        world.sources("back", **changes), KeptMaps(way_back(eraser), eraser.fingerprint), engine="pool", check=False,
+        workers=2,
+    )  # fmt: skip
+    assert (done.manifest["moved"], done.warnings) == (3, ())
+    new, back = world.read("new"), world.read("back")
+    one = EmbeddingTable(Ids(world.ids), np.stack([new[id_] for id_ in world.ids.tolist()]))
+    expected = undo(eraser, one, people, users=Ids(gone))
+    assert_same(world, "back", expected.vectors, tolerance=1e-6)
+    assert {id_ for id_ in new if (new[id_] != back[id_]).any()} == set(gone.tolist())
+
+    def told(table, users):
+        places = [
+            None if name is None else Location.of(str(world.folder / name))
+            for name in (table, "people.csv", requests, users)
+        ]
+        return other_than_at_the_run(places[0], places[1], places[2], eraser, places[3])
+
+    (world.folder / "more.csv").write_text(f"user_id\n{world.ids[5]}\n")
+    assert told("new", "gone.csv") == told("back", "more.csv") == ()
+    for users in (None, "gone.csv"):
+        (twice,) = told("back", users)
+        assert "the maps were undone for some users of" in twice
+
+
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [
+        ("user_id\n3\n999999\n", r"1 of these users are not listed in .*people.csv: 999999 \(w.csv row 1\)"),
+        ("user_id\n3\n500000\n", "1 of these users are not in"),
+        ("user_id\n3\n1053\n1060\n", "2 of these users asked for nothing"),
+        ("user\n3\n", "no column user_id; a list of users has a column user_id"),
+    ],
+)
+def test_users_who_cannot_go_back_are_counted(world, users, said):
+    with (world.folder / "people.csv").open("a") as file:
+        file.write("500000,F,18\n")
+    lines = [f"{user},{name}" for name in ("gender", "age") for user in world.ids[:150]]
+    (world.folder / "asks.csv").write_text("\n".join(["user_id,attribute", *lines]) + "\n")
+    (world.folder / "w.csv").write_text(users)
+    with pytest.raises(InvalidInput, match=said):
+        move(world, fitted(world, LEACE()), users="w.csv", requests="asks.csv")
+    assert not list(world.folder.glob("out*"))
+
+
+def test_users_are_for_maps_that_are_there(world):
+    (world.folder / "w.csv").write_text("user_id\n3\n")
+    with pytest.raises(InvalidSettings, match="name them in the requests"):
+        unlearn_files(world.sources("out", users="w.csv"), LEACE(), engine="in-process", check=False)
 
 
 def test_users_of_a_class_that_was_not_there_are_named_and_nothing_is_left(world):

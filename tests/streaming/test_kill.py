@@ -187,10 +187,47 @@ def test_other_settings_or_inputs_are_not_taken_up(world):
     with pytest.raises(InvalidInput, match="key_commitment was"):
         unlearn_files(sources, Calibrated(), key=b"other" * 8, check=False)
     path = world.folder / "table" / "part-00400.parquet"
-    path.write_bytes(path.read_bytes())
-    with pytest.raises(InvalidInput, match=r"part-00400.parquet of the vectors was written again"):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        InvalidInput, match=r"part-00400.parquet of the vectors was written again, with another content"
+    ):
         once(sources)
     assert (world.folder / "out.partial").exists()
+
+
+def test_files_that_were_copied_anew_are_known_by_their_content(world):
+    once(world.sources("expected"))
+    sources = begun(world)
+    for path in (*(world.folder / "table").iterdir(), world.folder / "people.csv"):
+        path.write_bytes(path.read_bytes())
+        os.utime(path, ns=(1, 1))
+    once(sources)
+    assert world.bytes_of("out") == world.bytes_of("expected")
+
+
+def test_a_file_whose_content_was_not_noted_yet_is_taken_with_the_time_it_had(world):
+    """Killed in pass 1, the run has noted what was in one of three files; the advice of the message is followed."""
+    once(world.sources("expected"))
+    sources = world.sources("out")
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage.startswith("pass 1") and done > 400:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unlearn_files(sources, Calibrated(), key=KEY, engine="in-process", check=False, progress=stop)
+    first, last = (world.folder / "table" / f"part-{row}.parquet" for row in ("00000", "01100"))
+    for path in (first, last):
+        path.write_bytes(path.read_bytes())
+    with pytest.raises(InvalidInput, match=r"part-01100.parquet of the vectors was written again; if its") as error:
+        once(sources)
+    assert "part-00000" not in str(error.value)
+    advice = str(error.value).partition("give it back its time: ")[2].partition(". Repeat that run")[0]
+    subprocess.run(advice, shell=True, check=True)
+    once(sources)
+    assert world.bytes_of("out") == world.bytes_of("expected")
 
 
 def test_two_runs_do_not_work_in_one_folder(world):

@@ -429,6 +429,32 @@ def test_requests_that_cannot_be_met_are_counted(world, first):
     assert "1 for age" in text
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["everybody", "requests"])
+def test_classes_too_small_for_moments_or_for_the_check_are_named_and_all_are_counted(world, asked):
+    """Of five users and of fifteen, in six dimensions."""
+    codes = np.array(["F", "M"], dtype=object)[np.arange(1500) % 2]
+    codes[:5], codes[5:20] = "few", "some"
+    lines = [f"{user},{code}" for user, code in zip(world.ids, codes, strict=True)]
+    (world.folder / "rare.csv").write_text("\n".join(["user_id,gender", *lines]) + "\n")
+    expected = {"F": 740, "M": 740, "few": 5, "some": 15}
+    requests = None
+    if asked:
+        requests, expected = "asks.csv", {"F": 240, "M": 240, "few": 5, "some": 15}
+        rows = [f"{user},gender" for user in world.ids[:500]]
+        (world.folder / requests).write_text("\n".join(["user_id,attribute", *rows]) + "\n")
+    quick = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99)
+    released = unlearn_files(
+        world.sources("out", people="rare.csv", requests=requests), MeanRemoval(), engine="in-process",
+        attackers=("logistic",), protocol=quick,
+    )  # fmt: skip
+    assert released.manifest["classes"] == {"gender": {"F": 740, "M": 740, "few": 5, "some": 15}}
+    assert released.manifest["asked"] == {"gender": expected}
+    (small,) = released.warnings
+    have = "are asked for by" if asked else "have"
+    assert small.startswith(f"gender: 1 classes (few 5) {have} fewer users than the table has dimensions (6)")
+    assert "gender: left out, with fewer than 20 known users: few (5), some (15)" in released.verdict.warnings
+
+
 @pytest.mark.parametrize("label", ["NA", "unknown", " - "])
 def test_a_class_that_is_called_unknown_is_warned_of(world, label):
     text = (world.folder / "people.csv").read_text()

@@ -33,6 +33,8 @@ Judged = Literal["everybody", "requests"]
 
 DEFAULT_ATTACKERS = ("logistic", "mlp", "xgboost")
 PAPER_ATTACKERS = ("mlp", "xgboost")
+MIN_USERS = 20
+"""Least number of users in a class that an audit looks at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ def audit(
     test_on: NDArray[np.bool_] | None = None,
     knows: Knows = "everybody",
     judged: Judged = "everybody",
-    min_users: int = 20,
+    min_users: int = MIN_USERS,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,

@@ -13,7 +13,7 @@ from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_
 if TYPE_CHECKING:
     from attrcloak.auditing import AuditReport, Protocol
     from attrcloak.data import EmbeddingTable, Ids, UserAttributes
-    from attrcloak.release import Verdict
+    from attrcloak.release import Plan, Verdict
     from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 
 
@@ -201,6 +201,26 @@ def say_verdict(verdict: "Verdict | None") -> bool:
     for text in (*verdict.reasons, *(f"next: {step}" for step in verdict.next_steps)):
         note(f"  {text}")
     return False
+
+
+def show_plan(planned: "Plan") -> None:
+    """Print what a run would do, and to whom."""
+    took = "" if planned.seconds is None else f" and {planned.seconds:.1f} s"
+    print(
+        f"{planned.moving} of {planned.users} users would move by {planned.method}, in {planned.cells} cells "
+        f"of {planned.dimensions} dimensions\n"
+        f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
+        f"about {planned.memory_bytes / 1e6:.0f} MB of memory{took}, without the audit"
+    )
+    for name, classes in planned.classes.items():
+        asked = planned.asked[name]
+        counted = [
+            f"{label} {users}" if asked[label] == users else f"{label} {users} ({asked[label]} ask)"
+            for label, users in classes.items()
+        ]
+        print(f"{name}: {', '.join(counted)}")
+    for text in planned.warnings:
+        print(f"warning: {text}")
 
 
 def warn_of_other_vectors(path: Path, vector_column: str | None) -> None:

@@ -86,7 +86,10 @@ def undo(
     vector_column: VectorColumn = None,
     requests: Annotated[str | None, typer.Option(help="The requests as they were at unlearn.")] = None,
     users: Annotated[
-        Path | None, typer.Option(help="CSV with a column user_id: only these, who withdrew. All by default.")
+        Path | None,
+        typer.Option(
+            help="CSV with a column user_id: only these, who withdrew; everybody else stays as is. All by default."
+        ),
     ] = None,
     engine: Engine = None,
     workers: Workers = None,
@@ -103,13 +106,15 @@ def undo(
     if not has_rows and attributes is None:
         raise typer.BadParameter("an eraser needs the people to know whom to move back", param_hint="--attributes")
     if streaming.streams(vectors, output, engine):
-        if attributes is None or has_rows or users is not None:
+        if attributes is None or has_rows:
             raise NotSupported(
-                "an undo file and --users are for one file in memory, without --engine; a streamed table goes back by "
-                "its eraser, everybody in --attributes (and --requests) at once"
+                "an undo file is for one file in memory, without --engine; a streamed table goes back by its eraser "
+                "(--eraser, with --attributes and --requests as they were)"
             )
-        maps = Eraser.load(eraser)
-        _stream(maps, vectors, attributes, output, requests, work, id_column, vector_column, engine, workers, back=True)
+        _stream(
+            Eraser.load(eraser), vectors, attributes, output, requests, work, id_column, vector_column, engine, workers,
+            users=users, back=True,
+        )  # fmt: skip
     else:
         streaming.refuse_options_of_streams(workers=workers, work=work)
         table_file, new_file, people_file = Path(vectors), Path(output), _path(attributes)
@@ -142,10 +147,13 @@ def _stream(
     engine: str | None,
     workers: int | None,
     *,
+    users: Path | None = None,
     back: bool,
 ) -> None:
     columns = ",".join(maps.key.attributes)
-    where = streaming.sources(vectors, attributes, output, requests, work, id_column, vector_column, columns)
+    where = streaming.sources(
+        vectors, attributes, output, requests, work, id_column, vector_column, columns, users=users
+    )
     streaming.move_by_kept_maps(where, maps, engine, workers, back=back)
 
 

@@ -39,10 +39,8 @@ def begin_imports(vectors: str, engine: str | None, workers: int | None) -> None
         import_for_workers("attrcloak.streaming.worker")
 
 
-def refuse_what_needs_memory(plan: bool, undo_file: Path | None, eraser: Path | None, method: str | None) -> None:
+def refuse_what_needs_memory(undo_file: Path | None, eraser: Path | None, method: str | None) -> None:
     """Raise NotSupported for options that hold the table in memory."""
-    if plan:
-        raise NotSupported("--plan reads a whole table into memory; without it, a streamed run tells sizes as it goes")
     if undo_file is not None:
         raise NotSupported(
             "--undo-file would hold every vector that moves, and that is the table you have: keep it, or use --eraser"
@@ -65,7 +63,7 @@ def refuse_options_of_streams(**given: object) -> None:
 def sources(
     vectors: str,
     people: str,
-    output: str,
+    output: str | None,
     requests: str | None,
     work: Path | None,
     id_column: str | None,
@@ -73,12 +71,13 @@ def sources(
     columns: str | None,
     interactions: str | None = None,
     items: str | None = None,
+    users: Path | None = None,
 ) -> "Sources":
     """The files of a run; what is not finished of one to a URI lies in the working folder, unless said otherwise."""
     from attrcloak.parts import is_uri
     from attrcloak.streaming import Sources
 
-    if work is None and is_uri(output):
+    if work is None and output is not None and is_uri(output):
         work = Path(output.partition("?")[0].rstrip("/").rpartition("/")[2] + ".partial")
     return Sources(
         vectors=vectors,
@@ -91,7 +90,39 @@ def sources(
         columns=files.names(columns),
         interactions=interactions,
         items=items,
+        users=None if users is None else str(users),
     )
+
+
+def plan_streaming(
+    sources: "Sources",
+    method: "MomentMethod | RowMethod",
+    *,
+    length: "Length",
+    engine: str,
+    workers: int | None,
+    eraser: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what a run would do, and do nothing."""
+    from attrcloak.json_text import dump
+    from attrcloak.reporting.terminal import progress_bar
+    from attrcloak.streaming import plan_files
+
+    with progress_bar(as_json) as progress:
+        planned = plan_files(
+            sources, method, length=length, engine=engine, workers=workers, eraser_file=eraser, progress=progress
+        )
+    if as_json:
+        print(dump(planned.to_json()), end="")
+        return
+    files.show_plan(planned)
+    print(
+        f"{planned.files} files would be read twice by {planned.engine} and take about "
+        f"{planned.disk_bytes / 1e6:.0f} MB of disk"
+    )
+    if planned.writes:
+        print(f"would write {', '.join(planned.writes)}")
 
 
 def unlearn_streaming(
@@ -136,7 +167,7 @@ def unlearn_streaming(
     if as_json:
         print(dump(_json(released)), end="")
     else:
-        _say(sources.output, released, f" ({released.manifest['stopped']})")
+        _say(str(sources.output), released, f" ({released.manifest['stopped']})")
         if released.audit is not None:
             show(audit_table(released.audit.results))  # what else there is to say, the verdict says
         if released.check is not None:
@@ -264,20 +295,17 @@ def move_by_kept_maps(
     from attrcloak.reporting.terminal import progress_bar
     from attrcloak.streaming import KeptMaps, moved_already, other_than_at_the_run, unlearn_files
 
-    table, asked = Location.of(sources.vectors), None if sources.requests is None else Location.of(sources.requests)
-    maps = way_back(eraser) if back else eraser
-    against = (
-        other_than_at_the_run(table, Location.of(sources.people), asked, eraser)
-        if back
-        else moved_already(table, eraser)
-    )
+    table, people = Location.of(sources.vectors), Location.of(sources.people)
+    asked, users = (None if named is None else Location.of(named) for named in (sources.requests, sources.users))
+    maps = KeptMaps(way_back(eraser), None if users is None else eraser.fingerprint) if back else KeptMaps(eraser)
+    against = other_than_at_the_run(table, people, asked, eraser, users) if back else moved_already(table, eraser)
     for text in against:
         files.note(f"warning: {text}")
     with progress_bar() as progress:
         released = unlearn_files(
-            sources, KeptMaps(maps), engine=engine or "auto", workers=workers, check=False, progress=progress
+            sources, maps, engine=engine or "auto", workers=workers, check=False, progress=progress
         )
-    _say(sources.output, released)
+    _say(str(sources.output), released)
 
 
 def _say(output: str, released: "StreamedRelease", how: str = "") -> None:

@@ -12,7 +12,7 @@ from attrcloak.whole_file import refuse_to_lose_a_way_back
 
 if TYPE_CHECKING:
     from attrcloak.data import EmbeddingTable
-    from attrcloak.release import Plan, Release
+    from attrcloak.release import Release
     from attrcloak.unlearning.method import UnlearningResult
 
 
@@ -77,7 +77,7 @@ def unlearn(
     seed: Annotated[int, typer.Option(help="Seed of what is random but not secret.")] = 0,
     seeds: Annotated[int, typer.Option(help="Seeds of the audit that gives the verdict.", min=1)] = 3,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would be done, and do nothing (tables in memory).")
+        bool, typer.Option("--plan", help="Say what would be done, to whom and for whom not, and do nothing.")
     ] = False,
     check: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the result and give a verdict.")] = True,
     engine: Engine = None,
@@ -106,11 +106,10 @@ def unlearn(
             "in the cover set is written nowhere"
         )
     if output is None and not plan:
-        plan_instead = "" if streamed else ", or use --plan"
-        raise typer.BadParameter(f"name the new table with -o{plan_instead}", param_hint="--output")
+        raise typer.BadParameter("name the new table with -o, or use --plan", param_hint="--output")
     if streamed:
         chosen = named or files.build_method("calibrated", settings or [])
-        streaming.refuse_what_needs_memory(plan, undo_file, eraser, method)
+        streaming.refuse_what_needs_memory(undo_file, eraser, method)
         if any(setting.partition("=")[0].strip() == "slices" for setting in settings or []):
             raise NotSupported("--set slices moves rows one by one, in memory: streamed, only the affine part is done")
         given = [vectors, attributes, requests, interactions, items, output]
@@ -124,13 +123,21 @@ def unlearn(
             raise InvalidSettings("--cover draws among all users, so it needs a table in memory: give one file")
         if earlier is not None:
             raise InvalidSettings("--earlier is for learning from users who did not ask, in memory: give one file")
+        sources = streaming.sources(
+            vectors, attributes, output, requests, work, id_column, vector_column, columns, interactions, items
+        )
+        key, lengths = files.read_key(key_file), files.length_option(length)
+        if plan:
+            streaming.plan_streaming(
+                sources, chosen, length=lengths, engine=engine or "auto", workers=workers, eraser=eraser,
+                as_json=as_json,
+            )  # fmt: skip
+            return
         streaming.unlearn_streaming(
-            streaming.sources(
-                vectors, attributes, str(output), requests, work, id_column, vector_column, columns, interactions, items
-            ),
+            sources,
             chosen,
-            length=files.length_option(length),
-            key=files.read_key(key_file),
+            length=lengths,
+            key=key,
             seed=seed,
             engine=engine or "auto",
             workers=workers,
@@ -170,12 +177,12 @@ def unlearn(
         people = people.without(moved_before)
     key = files.read_key(key_file)
     if cover:
-        people = people.align(table.ids).cover(
-            cover, np.random.default_rng() if key is None else secret_generator(key, b"cover")
+        people = people.cover(
+            cover, np.random.default_rng() if key is None else secret_generator(key, b"cover"), among=table.ids
         )
     if plan:
         planned = release.plan(table, people, chosen, device=device)
-        print(dump(planned.to_json()), end="") if as_json else _show_plan(planned)
+        print(dump(planned.to_json()), end="") if as_json else files.show_plan(planned)
         return
     assert new_file is not None  # checked above
     with progress_bar(as_json) as progress:
@@ -227,6 +234,8 @@ def _show(released: "Release", output: Path) -> None:
         f"{result.seconds:.1f} s ({result.stopped}; objective {result.objective_before:.3f} -> "
         f"{result.objective_after:.3f} nats)" + (f"; all vectors times {result.scale:.3f}" if result.scale != 1 else "")
     )
+    for text in released.warnings:
+        files.note(f"warning: {text}")
     if released.audit is not None:
         show(audit_table(released.audit.results))
     files.show_audit_by_others(released.audit_by_others)
@@ -245,6 +254,11 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
         "relative_move": result.relative_move,
         "scale": result.scale,
         "users_moved": int(result.moved.sum()),
+        "classes": released.census.classes,
+        "asked": released.census.asked,
+        "unmet": released.census.unmet,
+        "elsewhere": released.census.elsewhere,
+        "warnings": released.warnings,
         "input_fingerprint": result.input_fingerprint,
         "output_fingerprint": result.table.fingerprint(),
         "key_commitment": result.key_commitment,
@@ -252,16 +266,3 @@ def _unlearn_json(released: "Release") -> dict[str, Any]:
         "audit_by_others": None if released.audit_by_others is None else released.audit_by_others.to_json(),
         "verdict": None if released.verdict is None else released.verdict.to_json(),
     }
-
-
-def _show_plan(planned: "Plan") -> None:
-    print(
-        f"{planned.moving} of {planned.users} users would move by {planned.method}, in {planned.cells} cells "
-        f"of {planned.dimensions} dimensions\n"
-        f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
-        f"about {planned.memory_bytes / 1e6:.0f} MB of memory and {planned.seconds:.1f} s, without the audit"
-    )
-    for name, classes in planned.small_classes.items():
-        print(f"{name}: fewer users than dimensions in " + ", ".join(f"{label} ({n})" for label, n in classes.items()))
-    for text in planned.warnings:
-        print(f"warning: {text}")

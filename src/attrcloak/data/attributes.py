@@ -25,8 +25,8 @@ class Attribute:
         name: such as "gender".
         classes: names of the K classes; a code is an index into them.
         codes: (n,) class of each user in [0, K), -1 where unknown.
-        marked: (n,) users who want it removed; only users whose class is known count. None in the constructor marks
-            every user whose class is known.
+        marked: (n,) users who ask to have it removed, class known or not; None where there is no list of requests and
+            everybody asks.
     """
 
     name: str
@@ -36,19 +36,20 @@ class Attribute:
 
     def __post_init__(self) -> None:
         codes = np.array(self.codes, dtype=np.int32)
-        marked = codes != UNKNOWN if self.marked is None else np.array(self.marked, dtype=bool)
+        marked = None if self.marked is None else np.array(self.marked, dtype=bool)
         problems = []
-        if codes.ndim != 1 or marked.shape != codes.shape:
-            problems.append(f"attribute {self.name!r}: codes {codes.shape} and marks {marked.shape} must be (users,)")
+        if codes.ndim != 1 or (marked is not None and marked.shape != codes.shape):
+            marks = "" if marked is None else f" and marks {marked.shape}"
+            problems.append(f"attribute {self.name!r}: codes {codes.shape}{marks} must be (users,)")
         outside = int(((codes < UNKNOWN) | (codes >= len(self.classes))).sum())
         if outside:
             problems.append(f"attribute {self.name!r}: {outside} class codes are outside [-1, {len(self.classes)})")
         if len(set(self.classes)) != len(self.classes):
             problems.append(f"attribute {self.name!r}: two classes have the same name")
         raise_if(problems)
-        marked &= codes != UNKNOWN
         codes.setflags(write=False)
-        marked.setflags(write=False)
+        if marked is not None:
+            marked.setflags(write=False)
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "marked", marked)
@@ -72,10 +73,14 @@ class Attribute:
         return np.asarray(self.codes != UNKNOWN, dtype=np.bool_)
 
     @property
+    def asks(self) -> NDArray[np.bool_]:
+        """(n,) users who ask to have it removed, also those whose class is not known, for whom nothing can be done."""
+        return np.ones(len(self.codes), dtype=np.bool_) if self.marked is None else self.marked
+
+    @property
     def marks(self) -> NDArray[np.bool_]:
-        """(n,) users whose class is known and who want it removed."""
-        assert self.marked is not None  # set in __post_init__
-        return self.marked
+        """(n,) users whose class is known and who ask to have it removed."""
+        return self.known & self.asks
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -101,7 +106,10 @@ def crossed(parts: Sequence[Attribute]) -> Attribute:
     )
     of_user = np.full(len(known), UNKNOWN, dtype=np.int32)
     of_user[known] = codes.reshape(-1)
-    return Attribute(CROSS.join(names), classes, of_user, np.all([part.marks for part in parts], axis=0))
+    everybody = all(part.marked is None for part in parts)
+    return Attribute(
+        CROSS.join(names), classes, of_user, None if everybody else np.all([part.asks for part in parts], axis=0)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +179,7 @@ class UserAttributes:
             name: replace(
                 column,
                 codes=np.where(absent, UNKNOWN, column.codes[rows]),
-                marked=np.where(absent, False, column.marks[rows]),
+                marked=None if column.marked is None else np.where(absent, False, column.marked[rows]),
             )
             for name, column in self.columns.items()
         }
@@ -248,7 +256,7 @@ class UserAttributes:
         columns = self.select(names).columns
         return UserAttributes(self.ids, {**self.columns, CROSS.join(names): crossed([columns[name] for name in names])})
 
-    def cover(self, share: float, rng: np.random.Generator) -> "UserAttributes":
+    def cover(self, share: float, rng: np.random.Generator, among: Ids | None = None) -> "UserAttributes":
         """Mark a random share of the users who asked for nothing as if they had, so that to have moved is not to have
         asked.
 
@@ -258,6 +266,7 @@ class UserAttributes:
         Args:
             share: of the users who asked for nothing and have a known class, in [0, 1].
             rng: draws them. It must be as secret as the list of who asked: whoever can repeat it takes the cover off.
+            among: the users of a table, so that nobody is drawn who is not in it; None is everybody listed here.
 
         Raises:
             InvalidInput: the share is outside [0, 1], or nobody asked, so there is nobody to cover.
@@ -267,15 +276,18 @@ class UserAttributes:
         columns = list(self.columns.values())
         marks = np.stack([column.marks for column in columns], axis=1)
         known = np.stack([column.known for column in columns], axis=1)
-        asked = np.flatnonzero(marks.any(axis=1))
+        rows = np.arange(len(self)) if among is None else self.ids.rows(among)
+        rows = rows[rows >= 0]
+        asked = rows[marks[rows].any(axis=1)]
         if not len(asked):
             raise InvalidInput("nobody asked for anything, so there is nobody to cover")
-        free = np.flatnonzero(known.any(axis=1) & ~marks.any(axis=1))
+        free = rows[known[rows].any(axis=1) & ~marks[rows].any(axis=1)]
         drawn = rng.choice(free, size=round(share * len(free)), replace=False)
-        marks[drawn] = marks[rng.choice(asked, size=len(drawn))] & known[drawn]
+        asks = np.stack([column.asks for column in columns], axis=1)
+        asks[drawn] |= marks[rng.choice(asked, size=len(drawn))] & known[drawn]
         return UserAttributes(
             self.ids,
-            {column.name: replace(column, marked=marks[:, place]) for place, column in enumerate(columns)},
+            {column.name: replace(column, marked=asks[:, place]) for place, column in enumerate(columns)},
         )
 
     def merge_classes(self, name: str, classes: Sequence[str], into: str) -> "UserAttributes":

@@ -1,7 +1,7 @@
 """Who is in which group: the join of a table in parts with people and requests, by id and out of core."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.errors import MOST_NAMED, InvalidInput, raise_if
+from attrcloak.data.census import Census, counted
+from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
-from attrcloak.parts.id_join import Joined, Noted, chunks_of, join
+from attrcloak.parts.id_join import chunks_of, join
 from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, keys_of, uniform
 from attrcloak.parts.location import Location
+from attrcloak.parts.misfits import refuse_misfits
 from attrcloak.parts.part import Part, in_file
-from attrcloak.parts.people_scan import People, id_batches, numbered_values, scan_people, scan_requests
+from attrcloak.parts.people_scan import People, numbered_values, scan_people, scan_requests
 from attrcloak.progress import Progress
 from attrcloak.whole_file import replacing
 
-_MOST_ASKED = 64
-"""Attributes, a bit each, that users may ask for."""
+_MOST_BITS = 64
+"""Attributes, a bit each, that users may ask for; one more bit says whose requests count, where not everybody's do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +72,9 @@ class Groups:
         counts: (G,) users of the table in each.
         rows_file: one int32 a row of the table, in the order of its parts.
         offsets: first row of each part, and the number of rows at the end.
-        unmet: for each attribute, users of the table who ask for it and whose class is not known.
-        elsewhere: for each column of the people, requests of users whom the table does not have.
+        unmet: for each attribute, users of the table who ask for it and whose class is not known; 0 where the
+            requests of some users alone count, for these were met before.
+        elsewhere: for each column of the people, requests of users whom the table does not have; likewise.
     """
 
     classes: dict[str, tuple[str, ...]]
@@ -122,6 +125,31 @@ class Groups:
         """Users who asked for something."""
         return int(self.counts[(self.marked_codes != NOT_MARKED).any(axis=1)].sum())
 
+    def census(self, by_request: bool) -> Census:
+        """The users of the table in numbers; ``by_request`` says whether there is a list of requests."""
+        unknown = (self.codes == NOT_MARKED).all(axis=1)
+        codes = dict(zip(self.classes, self.codes.T, strict=True))
+        marks = dict(zip(self.classes, self.marks.T, strict=True))
+        known = {name: column != NOT_MARKED for name, column in codes.items()}
+        return Census(
+            users=self.users,
+            moving=self.moving,
+            cells=len(self.key),
+            lone_cells=int((self.users_of_cells[~self.key.unmarked] == 1).sum()),
+            unknown=int(self.counts[unknown].sum()),
+            by_request=by_request,
+            classes={
+                name: counted(labels, codes[name][known[name]], self.counts[known[name]])
+                for name, labels in self.classes.items()
+            },
+            asked={
+                name: counted(labels, codes[name][marks[name]], self.counts[marks[name]])
+                for name, labels in self.classes.items()
+            },
+            unmet=self.unmet,
+            elsewhere=self.elsewhere,
+        )
+
     def rows(self, part: int) -> "GroupRows":
         """The group of each row of a part."""
         begin, end = self.offsets[part], self.offsets[part + 1]
@@ -170,6 +198,7 @@ def join_people(
     folder: Path,
     *,
     table: str,
+    users: Location | None = None,
     id_column: str | None = None,
     columns: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -184,6 +213,7 @@ def join_people(
         requests: who asks for what; None marks everybody whose class is known.
         folder: for files, an empty one of this run.
         table: what messages call the table.
+        users: whose requests alone count, each of whom has to ask for something; None is everybody.
         id_column: name of the ids in both; None finds them.
         columns: the attributes; None takes every other column.
         progress: called with (stage, done, total).
@@ -193,22 +223,32 @@ def join_people(
 
     Raises:
         UnreadableFile: a file cannot be read.
-        InvalidInput: ids missing or repeated, nobody of the table is listed, users who ask are not listed, or a column
-            is no attribute.
+        InvalidInput: ids missing or repeated, nobody of the table is listed, users who ask are not listed, a column is
+            no attribute, or one of ``users`` is not in the table or asks for nothing.
     """
     people = scan_people(source, folder, id_column, columns)
-    if requests is not None and len(people.columns) > _MOST_ASKED:
+    most = _MOST_BITS if users is None else _MOST_BITS - 1
+    if (requests is not None or users is not None) and len(people.columns) > most:
         raise InvalidInput(
-            f"{source.shown}: {len(people.columns)} attributes, and requests can be for {_MOST_ASKED} at most; name "
-            "those to use (--columns, columns=)"
+            f"{source.shown}: {len(people.columns)} attributes, and requests can be for {most} at most; name those to "
+            "use (--columns, columns=)"
         )
-    asks = None if requests is None else scan_requests(requests, folder, people.columns)
+    asks = scan_requests(requests, users, folder, people.columns)
     keys, offsets = table_keys(parts, folder / "table.keys", progress)
     found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
-    joined = join(people.listed, keys, asks, len(people.columns), found, marks)
-    _refuse(joined, people, source, parts, table, keys.rows, requests)
-    elsewhere = dict(zip(people.columns, joined.elsewhere_asks.tolist(), strict=True))
-    groups = _finished(people, keys.rows, offsets, found, marks, folder / "rows", elsewhere)
+    joined = join(people.listed, keys, asks, len(people.columns) + (users is not None), found, marks)
+    refuse_misfits(joined, people, source, parts, table, keys.rows, requests, users)
+    elsewhere = dict(zip(people.columns, joined.elsewhere_asks[: len(people.columns)].tolist(), strict=True))
+    groups, silent = _finished(
+        people, keys.rows, offsets, found, marks, folder / "rows",
+        dict.fromkeys(people.columns, 0) if users is not None else elsewhere,
+        by_request=requests is not None, of_some=users is not None,
+    )  # fmt: skip
+    if users is not None and silent:
+        raise InvalidInput(
+            f"{users.shown}: {silent} of these users asked for nothing, so nothing was done to them; drop their lines, "
+            "or give the people and requests as they were at the run"
+        )
     chosen = _sample(groups, keys)
     for file in (people.listed.keys, keys, *([asks.keys] if asks else [])):
         file.remove()
@@ -234,88 +274,6 @@ def table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> 
     return keys, tuple(offsets)
 
 
-def _refuse(
-    joined: Joined,
-    people: People,
-    source: Location,
-    parts: Sequence[Part],
-    table: str,
-    rows: int,
-    requests: Location | None,
-) -> None:
-    problems = []
-    if joined.in_people.count:
-        repeated = _repeated(joined.in_people, id_batches(source, people.id_column))
-        problems.append(f"{source.shown}: column {people.id_column!r}: {repeated}")
-    if joined.in_table.count:
-        problems.append(f"{table}: {_repeated(joined.in_table, _ids(parts))}")
-    raise_if(problems)
-    if rows and not joined.matched:
-        raise InvalidInput(
-            f"none of the {rows} users of the table is among the {people.listed.keys.rows} listed people (table: "
-            f"{_first(_ids(parts))}; people: {_first(id_batches(source, people.id_column))}); is the id column the "
-            "right one?"
-        )
-    if joined.absent.count:
-        assert requests is not None  # somebody asked
-        found = _found(joined.absent, id_batches(requests, "user_id"), 1)
-        named = ", ".join(f"{name} ({rows[0]})" for name, rows in found)
-        more = ", ..." if joined.absent.count > len(found) else ""
-        asked = ", ".join(
-            f"{count} for {name}"
-            for name, count in zip(people.columns, joined.absent_asks.tolist(), strict=True)
-            if count
-        )
-        raise InvalidInput(
-            f"{requests.shown}: requests are of users who are not listed in {source.shown} ({asked}): {named}{more}; "
-            "drop these lines, or list the users"
-        )
-
-
-def _repeated(repeated: Noted, batches: Iterator[tuple[str, int, Any]]) -> str:
-    """How many ids, and of the first three of them two rows each."""
-    found = _found(repeated, batches, 2)
-    named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in found)
-    more = "; ..." if repeated.count > len(found) else ""
-    return f"{repeated.count} ids occur more than once ({named}{more}); keep one row per id"
-
-
-def _found(noted: Noted, batches: Iterator[tuple[str, int, Any]], times: int) -> list[tuple[str, list[str]]]:
-    """Three of these ids, and so many rows of each; hashes of text do not tell, so ids are read again."""
-    wanted = noted.pairs
-    lows = np.array([low for low, _ in wanted], dtype=np.uint64)
-    found: dict[tuple[int, int], tuple[str, list[str]]] = {}
-    for file, first_row, batch in batches:
-        keys = keys_of(batch, "ids")
-        highs = keys.highs
-        for row in np.flatnonzero(np.isin(keys.low, lows)).tolist():
-            pair = (int(keys.low[row]), int(highs[row]))
-            if pair in found or (pair in wanted and len(found) < MOST_NAMED):
-                found.setdefault(pair, (str(batch[row]), []))[1].append(f"{file} row {first_row + row}")
-        if len(found) == min(MOST_NAMED, len(wanted)):
-            lows = np.array([low for low, _ in found], dtype=np.uint64)
-            if all(len(rows) >= times for _, rows in found.values()):
-                break
-    return list(found.values())
-
-
-def _ids(parts: Sequence[Part]) -> Iterator[tuple[str, int, Any]]:
-    """(file, first row in it, ids)."""
-    first = 0
-    for part in parts:
-        start = 0
-        for batch in part.ids(first):
-            yield part.name, start, batch
-            start += len(batch)
-        first += part.rows
-
-
-def _first(batches: Iterator[tuple[str, int, Any]]) -> str:
-    _, _, batch = next(batches)
-    values = batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist()
-    return ", ".join(repr(value) for value in values)
-
-
 def _finished(
     people: People,
     rows: int,
@@ -324,12 +282,21 @@ def _finished(
     marks: Path | None,
     path: Path,
     elsewhere: dict[str, int],
-) -> Groups:
-    """Number the combinations of classes and marks that occur; the first group is that of users who are not listed."""
+    *,
+    by_request: bool,
+    of_some: bool,
+) -> tuple[Groups, int]:
+    """Number the combinations of classes and marks that occur; the first group is that of users who are not listed.
+
+    Where requests of some users alone count, their bit follows those of the columns. Those of them who ask for nothing
+    that can be done are counted beside the groups.
+    """
     attributes = people.codes.shape[1]
-    bits = np.zeros(attributes, dtype=np.uint64)
-    if marks is not None:
-        bits[:] = [sum(1 << column for column in parts) for parts in people.parts]
+    of_users = np.uint64(1 << len(people.columns) if of_some else 0)
+    bits = np.full(attributes, of_users, dtype=np.uint64)
+    if by_request:
+        bits |= np.array([sum(1 << column for column in parts) for parts in people.parts], dtype=np.uint64)
+    silent = 0
     numbered: dict[tuple[int, ...], int] = {(-1,) * attributes + (0,) * attributes: 0}
     counts, unmet = np.zeros(1, dtype=np.int64), np.zeros(attributes, dtype=np.int64)
     asked = iter(()) if marks is None else chunks_of(marks, np.uint64, rows)
@@ -342,7 +309,12 @@ def _finished(
             pairs, inverse = numbered_values((group.astype(np.int64) + 1) * len(masks) + mask_number, bound)
             of_group = np.concatenate([np.full((1, attributes), -1, dtype=np.int32), people.codes])[pairs // len(masks)]
             asks = (masks[pairs % len(masks)][:, None] & bits) == bits  # without requests everybody asks for everything
-            unmet += np.bincount(inverse, minlength=len(pairs)) @ (asks & (of_group < 0))
+            users_of_pairs = np.bincount(inverse, minlength=len(pairs))
+            if not of_some:
+                unmet += users_of_pairs @ (asks & (of_group < 0))
+            else:
+                named = (masks[pairs % len(masks)] & of_users) > 0
+                silent += int(users_of_pairs @ (named & ~(asks & (of_group >= 0)).any(axis=1)))
             combinations = np.concatenate([of_group, asks & (of_group >= 0)], axis=1).tolist()
             numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations]
             final = np.array(numbers, dtype=np.int32)[inverse]
@@ -351,7 +323,7 @@ def _finished(
     table = np.array(list(numbered), dtype=np.int32)
     codes, wanted = table[:, :attributes], table[:, attributes:].astype(bool)
     of_attributes = dict(zip(people.classes, unmet.tolist(), strict=True))
-    return Groups(people.classes, codes, wanted, counts, path, offsets, of_attributes, elsewhere)
+    return Groups(people.classes, codes, wanted, counts, path, offsets, of_attributes, elsewhere), silent
 
 
 MOST_SAMPLED = 20_000

@@ -106,25 +106,30 @@ def scan_people(source: Location, folder: Path, id_column: str | None, columns: 
     return People(Listed(keys, path), classes, group_codes, key, tuple(chosen), positions)
 
 
-def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> Listed:
-    """Read who asks for what: ``user_id,attribute``, a row for each.
+def scan_requests(
+    source: Location | None, users: Location | None, folder: Path, attributes: Sequence[str]
+) -> Listed | None:
+    """Read who asks for what, ``user_id,attribute`` with a row for each, and whose requests alone count, ``user_id``.
+
+    Args:
+        source: the requests; None where everybody asks.
+        users: the users whose requests count; None is everybody.
+        folder: for the files of keys and attributes.
+        attributes: that may be asked for. A row's value is the position among them, and their number for ``users``.
+
+    Returns:
+        None where there is neither.
 
     Raises:
         InvalidInput: a column is missing, or an attribute is none of these; all are named.
     """
-    files = [place for _, place in source.files()]
-    missing = sorted({"user_id", "attribute"} - set(_columns(files[0])))
-    if missing:
-        raise InvalidInput(f"{source.shown}: no column {', '.join(missing)}; a list of requests has user_id,attribute")
+    if source is None and users is None:
+        return None
     number = {name: position for position, name in enumerate(attributes)}
     keys, path = KeyFile(folder / "asks.keys"), folder / "asks.attributes"
     strange: set[str] = set()
     with path.open("wb") as asked:
-        for place, first_row, batch in batches_of(files, ["user_id", "attribute"]):
-            try:
-                keys.add(keys_of(batch.column("user_id"), "user_id", first_row))
-            except InvalidInput as error:
-                raise InvalidInput(in_file(place, error)) from error
+        for batch in _listed_users(source, ["user_id", "attribute"], "a list of requests has user_id,attribute", keys):
             encoded = batch.column("attribute").dictionary_encode()
             texts = [str(value).strip() for value in encoded.dictionary.to_pylist()]
             strange |= {text for text in texts if text not in number}
@@ -133,11 +138,28 @@ def scan_requests(source: Location, folder: Path, attributes: Sequence[str]) -> 
             if encoded.indices.null_count:
                 strange.add("(empty)")
             asked.write(chosen.data.cast("B"))
+        for batch in _listed_users(users, ["user_id"], "a list of users has a column user_id", keys):
+            asked.write(np.full(batch.num_rows, len(attributes), dtype=np.int32).data.cast("B"))
     if strange:
+        assert source is not None  # somebody asked
         raise InvalidInput(
             f"{source.shown}: requests for {', '.join(sorted(strange))}, but the attributes are {', '.join(attributes)}"
         )
     return Listed(keys, path)
+
+
+def _listed_users(source: Location | None, columns: list[str], form: str, keys: KeyFile) -> Iterator[Any]:
+    """Batches of a file or folder; the keys of their users are added."""
+    files = [] if source is None else [place for _, place in source.files()]
+    missing = sorted(set(columns) - set(_columns(files[0]))) if files else []
+    if source is not None and missing:
+        raise InvalidInput(f"{source.shown}: no column {', '.join(missing)}; {form}")
+    for place, first_row, batch in batches_of(files, columns):
+        try:
+            keys.add(keys_of(batch.column("user_id"), "user_id", first_row))
+        except InvalidInput as error:
+            raise InvalidInput(in_file(place, error)) from error
+        yield batch
 
 
 def id_batches(source: Location, id_column: str) -> Iterator[tuple[str, int, Any]]:

@@ -1,15 +1,17 @@
 """Unlearning as it is released: run a method, audit the result on held-out users, and say whether it may go out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 
 from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
 from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.census import Census
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput
 from attrcloak.progress import Progress
 from attrcloak.release.planning import method_for
+from attrcloak.release.shortfalls import in_memory
 from attrcloak.release.verdict import COVER_SET, Verdict, either, judge
 from attrcloak.unlearning.method import MomentMethod, RecommendationLoss, RowMethod, UnlearningResult
 from attrcloak.unlearning.running import run
@@ -27,12 +29,17 @@ class Release:
             users who did are attacked; None, too, where they are too few to measure anything.
         verdict: None when the check was left out.
         audit_by_others: the same by attackers who know only users who did not ask; None where everybody did.
+        census: users of the table by class and by what they ask for, and the requests that could not be met.
+        warnings: requests that could not be met, and classes too small, a sentence each.
     """
 
     result: UnlearningResult
     audit: AuditReport | None = None
     verdict: Verdict | None = None
     audit_by_others: AuditReport | None = None
+    _: KW_ONLY
+    census: Census
+    warnings: tuple[str, ...] = ()
 
     @property
     def table(self) -> EmbeddingTable:
@@ -82,13 +89,15 @@ def unlearn(
         method, table, people, attributes=names, key=key, seed=seed, recommendation=recommendation, progress=progress,
         device=device,
     )  # fmt: skip
+    census = Census.of(people, table.ids, names)
+    warnings = in_memory(census, len(table.free_columns), method)
     if not check:
-        return Release(result)
+        return Release(result, census=census, warnings=warnings)
     checked = check_release(
         result.table, people, names, method=result.method, attackers=attackers, protocol=protocol, seed=seed,
         progress=progress,
     )  # fmt: skip
-    return Release(result, checked.audit, checked.verdict, checked.audit_by_others)
+    return Release(result, checked.audit, checked.verdict, checked.audit_by_others, census=census, warnings=warnings)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from attrcloak.data.attributes import UserAttributes
+from attrcloak.data.census import Census
 from attrcloak.data.embeddings import EmbeddingTable
+from attrcloak.release.shortfalls import PEOPLE, in_memory, too_small, unaudited_classes
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 from attrcloak.unlearning.method import MomentMethod, RowMethod
@@ -32,7 +34,7 @@ def method_for(table: EmbeddingTable) -> Calibrated:
     return CalibratedFlow() if small else Calibrated()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What an unlearning run would do; nothing is done yet.
 
@@ -43,9 +45,16 @@ class Plan:
         dimensions: free columns of the table.
         cells: combinations of classes that occur.
         lone_cells: cells with a single user; their maps give that user's vector away.
-        small_classes: per attribute the classes with fewer users than dimensions, and their counts.
-        memory_bytes: peak memory of moments, maps and both tables, roughly.
-        seconds: rough time of both passes and the solve on this machine, without the audit.
+        classes: per attribute the users of each class.
+        asked: likewise, those of them who ask for it.
+        small_classes: per attribute the classes of which fewer users ask than there are dimensions, and their counts.
+        unmet: per attribute the users who ask for it and whose class is not known.
+        elsewhere: per attribute the requests of users whom the table does not have.
+        memory_bytes: peak memory of moments, maps and both tables, roughly; of a table in files, which is never in
+            memory, without its workers.
+        seconds: rough time of both passes and the solve on this machine, without the audit; None for a table in files,
+            where most of it is reading and writing.
+        warnings: users and requests nothing can be done about, and classes too small, a sentence each.
     """
 
     method: str
@@ -54,14 +63,34 @@ class Plan:
     dimensions: int
     cells: int
     lone_cells: int
+    classes: Mapping[str, Mapping[str, int]]
+    asked: Mapping[str, Mapping[str, int]]
     small_classes: Mapping[str, Mapping[str, int]]
+    unmet: Mapping[str, int]
+    elsewhere: Mapping[str, int]
     memory_bytes: int
-    seconds: float
-    warnings: tuple[str, ...] = field(default=())
+    seconds: float | None
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def counts_of(census: Census, dimensions: int) -> dict[str, Any]:
+    """What a plan says of the users of a table, in memory or in files."""
+    return {
+        "users": census.users,
+        "moving": census.moving,
+        "dimensions": dimensions,
+        "cells": census.cells,
+        "lone_cells": census.lone_cells,
+        "classes": census.classes,
+        "asked": census.asked,
+        "small_classes": too_small(census, dimensions),
+        "unmet": census.unmet,
+        "elsewhere": census.elsewhere,
+    }
 
 
 def plan(
@@ -87,38 +116,17 @@ def plan(
     """
     method = method_for(table) if method is None else method
     require_device(device, method)
-    people = people.align(table.ids)
-    cells = people.cells(attributes)
+    census = Census.of(people, table.ids, attributes)
     d = len(table.free_columns)
-    counts = np.bincount(cells.of_user, minlength=len(cells.key))[~cells.key.unmarked]
-    small: dict[str, dict[str, int]] = {}
-    warnings = []
-    for name in cells.key.attributes:
-        column = people[name]
-        marked = np.bincount(column.codes[column.marks], minlength=len(column.classes))
-        few = {label: int(n) for label, n in zip(column.classes, marked, strict=True) if 0 < n < d}
-        if few:
-            small[name] = few
-            warnings.append(f"{name}: {len(few)} classes have fewer users than the table has dimensions ({d})")
-        unknown = int((~column.known).sum())
-        if unknown:
-            warnings.append(f"{name}: {unknown} users have no known class; they do not move and are not audited")
-        if (marked > 0).sum() == 1:
-            warnings.append(f"{name}: only one class occurs, so there is nothing to tell apart")
     steps = int(getattr(method, "steps", 1))
-    products = 4 * len(table) * d * d + 12 * steps * len(cells.key) * d**3
+    products = 4 * len(table) * d * d + 12 * steps * census.cells * d**3
     multiplications, more = method.cost(len(table), d) if isinstance(method, CalibratedFlow) else (0, 0)
     return Plan(
         method=method.name,
-        users=len(table),
-        moving=int(cells.moves.sum()),
-        dimensions=d,
-        cells=len(cells.key),
-        lone_cells=int((counts == 1).sum()),
-        small_classes=small,
-        memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * len(cells.key) * d * d) + more,
+        **counts_of(census, d),
+        memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * census.cells * d * d) + more,
         seconds=(products + multiplications) / _multiplications_per_second(d),
-        warnings=tuple(warnings),
+        warnings=(*in_memory(census, d, method), *unaudited_classes(census, PEOPLE)),
     )
 
 

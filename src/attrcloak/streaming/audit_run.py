@@ -21,7 +21,7 @@ from attrcloak.streaming.passes import WORKER, free_columns, measure
 from attrcloak.streaming.sample_audit import Sample, audit_sample
 from attrcloak.streaming.stages import Stages, by_part
 from attrcloak.streaming.statistics import Leak, leaks
-from attrcloak.streaming.workspace import Workspace, remove_abandoned
+from attrcloak.streaming.workspace import passing
 
 _PREFIX = "attrcloak-audit-"
 
@@ -125,14 +125,9 @@ def audit_files(
         inputs["requests"] = Location.of(requests)
     parent = Path(work or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(parent, _PREFIX)  # who is in which class is nothing to leave lying about
-    with (
-        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as folder,
-        closing(engine_of(engine, len(parts), workers)) as runner,
-        Workspace(Path(folder) / "work").opened({}) as space,
-    ):
+    with closing(engine_of(engine, len(parts), workers)) as runner, passing(parent, _PREFIX) as space:
         runner.prepare(WORKER)
-        stages = Stages(parts, space, Location.of(folder), runner, progress)
+        stages = Stages(parts, space, Location.of(space.folder), runner, progress)
         groups, sampled = stages.join(inputs, id_column, columns)
         known = (*groups.classes, *([] if requests is None else [ASKED]))
         raise_if([f"{people}: {missing_column(name, tuple(groups.classes))}" for name in gates if name not in known])

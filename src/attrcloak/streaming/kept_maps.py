@@ -20,12 +20,15 @@ class KeptMaps:
 
     Args:
         eraser: the maps, fitted on other users, or the way back of those fitted on these.
+        stands: fingerprint of the maps by which most users are moved afterwards, where a way back is for some alone;
+            None is that of ``eraser``.
     """
 
     name = "kept maps"
 
-    def __init__(self, eraser: Eraser) -> None:
+    def __init__(self, eraser: Eraser, stands: str | None = None) -> None:
         self.eraser = eraser
+        self.stands = stands or eraser.fingerprint
 
     def __repr__(self) -> str:
         """The maps by their digest: a run that is taken up again has to have the same."""
@@ -67,7 +70,7 @@ def moved_already(table: Location, eraser: Eraser) -> tuple[str, ...]:
 
 
 def other_than_at_the_run(
-    table: Location, people: Location, requests: Location | None, eraser: Eraser
+    table: Location, people: Location, requests: Location | None, eraser: Eraser, users: Location | None = None
 ) -> tuple[str, ...]:
     """What the manifest beside an unlearned table says against undoing it so; nothing where there is none of a run.
 
@@ -76,6 +79,7 @@ def other_than_at_the_run(
         people: as they are given now.
         requests: likewise.
         eraser: the maps that are to be undone.
+        users: for whom alone they are; None is everybody.
     """
     manifest, run = _run_of(table)
     if not run:
@@ -86,16 +90,29 @@ def other_than_at_the_run(
             f"the maps are not those by which {table.shown} was moved, says {manifest.shown}; what comes out is not "
             "what was there before"
         )
+    back = _digests(run, "users")
+    if back and (users is None or _digests_of(users) == back):
+        found.append(
+            f"the maps were undone for some users of {table.shown} already, says {manifest.shown}; undone twice, they "
+            "are not what they were: name the others alone (--users)"
+        )
     for what, place in (("people", people), ("requests", requests)):
-        then = sorted(entry["sha256"] for entry in run["inputs"].get(what, {}).values())
-        now = [] if place is None else sorted(file.digest() for _, file in place.files())
-        if then != now:
+        if _digests(run, what) != _digests_of(place):
             given = f"no {what}" if place is None else place.shown
             found.append(
                 f"{given}: not the {what} of the run in {manifest.shown}; users whose class or request differs go back "
                 "by a map that is not theirs, or not at all"
             )
     return tuple(found)
+
+
+def _digests(run: dict[str, Any], what: str) -> list[str]:
+    """Of the files of that kind that a run had."""
+    return sorted(entry["sha256"] for entry in run["inputs"].get(what, {}).values())
+
+
+def _digests_of(place: Location | None) -> list[str]:
+    return [] if place is None else sorted(file.digest() for _, file in place.files())
 
 
 def _run_of(table: Location) -> tuple[Location, dict[str, Any]]:

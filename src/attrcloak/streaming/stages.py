@@ -86,7 +86,7 @@ class Stages:
             folder.mkdir()
             groups, sampled = join_people(
                 self.parts, inputs["people"], inputs.get("requests"), folder, table=inputs["vectors"].shown,
-                id_column=id_column, columns=columns, progress=self.progress,
+                users=inputs.get("users"), id_column=id_column, columns=columns, progress=self.progress,
             )  # fmt: skip
             np.save(sample, sampled, allow_pickle=False)
             groups.save(saved)

@@ -4,13 +4,17 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import shlex
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from attrcloak.errors import DamagedWork, InvalidInput, NotSupported
 from attrcloak.json_text import dump
+from attrcloak.parts import Location
 from attrcloak.whole_file import replacing
 
 SCHEMA = "attrcloak/manifest/1"
@@ -33,11 +37,17 @@ class Workspace:
         self.done: dict[str, dict[str, Any]] = {}
 
     @contextmanager
-    def opened(self, about: Mapping[str, Any]) -> "Iterator[Workspace]":
+    def opened(
+        self, about: Mapping[str, Any], files: Mapping[str, Mapping[str, Location]] | None = None
+    ) -> "Iterator[Workspace]":
         """Begin, or go on with what was begun about the same thing; one run at a time.
+
+        A file that was copied anew, of the same size and another time, is the same where its content is what the run
+        noted of it.
 
         Args:
             about: settings and inputs, as plain values.
+            files: the inputs, {what: {name: file}}, the table's in the order of its parts; None where there are none.
 
         Raises:
             InvalidInput: what was begun here is about something else; what differs is named.
@@ -55,7 +65,7 @@ class Workspace:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise NotSupported(f"another run is at work in {self.folder}; wait for it, or end it") from error
-            self._begin(json.loads(dump(about)))
+            self._begin(json.loads(dump(about)), files or {})
             # What a kill left of files that were being written.
             for path in [*self.folder.glob(".*"), *self.folder.glob("moments*/.*")]:
                 path.unlink()
@@ -66,7 +76,7 @@ class Workspace:
                 remove_folder(self.folder)
                 raise
 
-    def _begin(self, about: dict[str, Any]) -> None:
+    def _begin(self, about: dict[str, Any], files: Mapping[str, Mapping[str, Location]]) -> None:
         if not self._manifest.exists():
             with replacing(self._manifest, secret=True) as temporary:
                 temporary.write_text(dump({"schema": SCHEMA, **about}), encoding="utf-8")
@@ -75,8 +85,9 @@ class Workspace:
             begun = json.loads(self._manifest.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise damaged(self._manifest, self.folder, error) from error
+        self._read_journal()
         now = {"schema": SCHEMA, **about}
-        changed = _changed_files(begun.pop("inputs", {}), now.pop("inputs", {}))
+        changed = self._changed_files(begun.pop("inputs", {}), now.pop("inputs", {}), files)
         differences = [*_differences(begun, now), *changed]
         if differences:
             raise InvalidInput(
@@ -86,18 +97,52 @@ class Workspace:
                     "begin anew"
                 ]
             )
-        if self._journal.exists():
-            content = self._journal.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                with self._journal.open("r+b") as file:
-                    file.truncate(len(whole))
-            try:
-                for line in whole.splitlines():
-                    entry = json.loads(line)
-                    self.done[entry.pop("done")] = entry
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise damaged(self._journal, self.folder, error) from error
+
+    def _changed_files(
+        self, begun: Mapping[str, Any], now: Mapping[str, Any], files: Mapping[str, Mapping[str, Location]]
+    ) -> Iterator[str]:
+        """What became of the input files: {what: {name: [size, time of the last change]}}."""
+        for what in dict.fromkeys([*begun, *now]):
+            before, after = begun.get(what, {}), now.get(what, {})
+            noted = self.digests(what, files.get(what, {}))
+            for name in dict.fromkeys([*before, *after]):
+                if name not in after:
+                    yield f"{name} of the {what} was there and is not"
+                elif name not in before:
+                    yield f"{name} of the {what} was not there and is"
+                elif before[name][0] != after[name][0]:
+                    yield f"{name} of the {what} had {before[name][0]} bytes and has {after[name][0]}"
+                elif before[name] != after[name] and name not in noted:
+                    yield f"{name} of the {what} was written again{_if_the_same(files[what][name], before[name])}"
+                elif before[name] != after[name] and files[what][name].digest() != noted[name]:
+                    yield f"{name} of the {what} was written again, with another content"
+
+    def digests(self, what: str, names: Iterable[str]) -> dict[str, str]:
+        """SHA-256 of the input files of one kind, of those that were read to the end.
+
+        Args:
+            what: which kind, such as "people"; "vectors" is the table.
+            names: of the files; of a table, in the order of its parts.
+        """
+        if what != "vectors":
+            return dict(self.done.get("joined", {}).get(what, {}))
+        measured = {name: self.done.get(f"measured {number}") for number, name in enumerate(names)}
+        return {name: found["sha256"] for name, found in measured.items() if found is not None}
+
+    def _read_journal(self) -> None:
+        if not self._journal.exists():
+            return
+        content = self._journal.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with self._journal.open("r+b") as file:
+                file.truncate(len(whole))
+        try:
+            for line in whole.splitlines():
+                entry = json.loads(line)
+                self.done[entry.pop("done")] = entry
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(self._journal, self.folder, error) from error
 
     @property
     def is_begun(self) -> bool:
@@ -152,19 +197,13 @@ def damaged(path: Path, folder: Path, what: object) -> DamagedWork:
     return DamagedWork(f"{path} cannot be read: {what}; remove {folder} to begin anew")
 
 
-def _changed_files(begun: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What became of the input files: {what: {name: [size, time of the last change]}}."""
-    for what in dict.fromkeys([*begun, *now]):
-        before, after = begun.get(what, {}), now.get(what, {})
-        for name in dict.fromkeys([*before, *after]):
-            if name not in after:
-                yield f"{name} of the {what} was there and is not"
-            elif name not in before:
-                yield f"{name} of the {what} was not there and is"
-            elif before[name][0] != after[name][0]:
-                yield f"{name} of the {what} had {before[name][0]} bytes and has {after[name][0]}"
-            elif before[name] != after[name]:
-                yield f"{name} of the {what} was written again"
+def _if_the_same(file: Location, before: Sequence[int]) -> str:
+    """What to do about a file whose content was not noted yet: whoever copied it knows whether it is the same."""
+    if not file.is_local:
+        return ""
+    seconds, nanoseconds = divmod(before[1], 10**9)
+    time = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"
+    return f"; if its content is as it was, give it back its time: touch -d {time} {shlex.quote(file.path)}"
 
 
 def _differences(begun: Any, now: Any, where: str = "") -> Iterator[str]:
@@ -224,6 +263,22 @@ def remove_leftover(folder: Path) -> None:
             path.unlink()
     (leftover / "manifest.json").unlink(missing_ok=True)
     leftover.rmdir()
+
+
+@contextmanager
+def passing(parent: Path, prefix: str) -> "Iterator[Workspace]":
+    """A workspace about nothing, removed at the end: for what is not resumed. What killed runs left of such goes too.
+
+    Args:
+        parent: where its folder lies, which is there.
+        prefix: of that folder's name; it holds nothing but the workspace, ``work``.
+    """
+    remove_abandoned(parent, prefix)  # who is in which class is nothing to leave lying about
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder,
+        Workspace(Path(folder) / "work").opened({}) as space,
+    ):
+        yield space
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:

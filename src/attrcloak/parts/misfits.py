@@ -1,0 +1,124 @@
+"""What a join refuses, in words: ids that are there twice, and users of one list that another does not have."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from attrcloak.errors import MOST_NAMED, InvalidInput, raise_if
+from attrcloak.parts.id_join import Joined, Noted
+from attrcloak.parts.id_keys import keys_of
+from attrcloak.parts.location import Location
+from attrcloak.parts.part import Part
+from attrcloak.parts.people_scan import People, id_batches
+
+
+def refuse_misfits(
+    joined: Joined,
+    people: People,
+    source: Location,
+    parts: Sequence[Part],
+    table: str,
+    rows: int,
+    requests: Location | None,
+    users: Location | None,
+) -> None:
+    """Raise InvalidInput for what does not fit together, with the count, some of the ids, and where these are.
+
+    Args:
+        joined: what the join found.
+        people: as they were read.
+        source: where.
+        parts: the table.
+        table: what messages call it.
+        rows: of the table.
+        requests: who asks for what; None where everybody does.
+        users: whose requests alone count; None is everybody.
+    """
+    problems = []
+    if joined.in_people.count:
+        repeated = _repeated(joined.in_people, id_batches(source, people.id_column))
+        problems.append(f"{source.shown}: column {people.id_column!r}: {repeated}")
+    if joined.in_table.count:
+        problems.append(f"{table}: {_repeated(joined.in_table, _ids(parts))}")
+    raise_if(problems)
+    if rows and not joined.matched:
+        raise InvalidInput(
+            f"none of the {rows} users of the table is among the {people.listed.keys.rows} listed people (table: "
+            f"{_first(_ids(parts))}; people: {_first(id_batches(source, people.id_column))}); is the id column the "
+            "right one?"
+        )
+    if joined.absent.count:
+        asked = ", ".join(
+            f"{count} for {name}"
+            for name, count in zip(people.columns, joined.absent_asks[: len(people.columns)].tolist(), strict=True)
+            if count
+        )
+        if asked:
+            assert requests is not None  # somebody asked
+            problems.append(
+                f"{requests.shown}: requests are of users who are not listed in {source.shown} ({asked}): "
+                f"{_named(joined.absent, requests)}; drop these lines, or list the users"
+            )
+        if users is not None and joined.absent_asks[-1]:
+            problems.append(
+                f"{users.shown}: {joined.absent_asks[-1]} of these users are not listed in {source.shown}: "
+                f"{_named(joined.absent, users)}; drop these lines, or give the people as they were at the run"
+            )
+    elif users is not None and joined.elsewhere_asks[-1]:
+        problems.append(
+            f"{users.shown}: {joined.elsewhere_asks[-1]} of these users are not in {table}; drop their lines, or give "
+            "the table that has them"
+        )
+    raise_if(problems)
+
+
+def _named(noted: Noted, source: Location) -> str:
+    """Some of these ids, with where each is in a list."""
+    found = _found(noted, id_batches(source, "user_id"), 1)
+    named = ", ".join(f"{name} ({rows[0]})" for name, rows in found)
+    return f"{named}{', ...' if noted.count > len(found) else ''}"
+
+
+def _repeated(repeated: Noted, batches: Iterator[tuple[str, int, Any]]) -> str:
+    """How many ids, and of the first three of them two rows each."""
+    found = _found(repeated, batches, 2)
+    named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in found)
+    more = "; ..." if repeated.count > len(found) else ""
+    return f"{repeated.count} ids occur more than once ({named}{more}); keep one row per id"
+
+
+def _found(noted: Noted, batches: Iterator[tuple[str, int, Any]], times: int) -> list[tuple[str, list[str]]]:
+    """Three of these ids, and so many rows of each; hashes of text do not tell, so ids are read again."""
+    wanted = noted.pairs
+    lows = np.array([low for low, _ in wanted], dtype=np.uint64)
+    found: dict[tuple[int, int], tuple[str, list[str]]] = {}
+    for file, first_row, batch in batches:
+        keys = keys_of(batch, "ids")
+        highs = keys.highs
+        for row in np.flatnonzero(np.isin(keys.low, lows)).tolist():
+            pair = (int(keys.low[row]), int(highs[row]))
+            if pair in found or (pair in wanted and len(found) < MOST_NAMED):
+                found.setdefault(pair, (str(batch[row]), []))[1].append(f"{file} row {first_row + row}")
+        if len(found) == min(MOST_NAMED, len(wanted)):
+            lows = np.array([low for low, _ in found], dtype=np.uint64)
+            if all(len(rows) >= times for _, rows in found.values()):
+                break
+    return list(found.values())
+
+
+def _ids(parts: Sequence[Part]) -> Iterator[tuple[str, int, Any]]:
+    """(file, first row in it, ids)."""
+    first = 0
+    for part in parts:
+        start = 0
+        for batch in part.ids(first):
+            yield part.name, start, batch
+            start += len(batch)
+        first += part.rows
+
+
+def _first(batches: Iterator[tuple[str, int, Any]]) -> str:
+    _, _, batch = next(batches)
+    values = batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist()
+    return ", ".join(repr(value) for value in values)

@@ -1,0 +1,107 @@
+"""What unlearning would do to a table in files, before it does it: one look at ids, people and requests."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from attrcloak.engines import engine_of
+from attrcloak.errors import raise_if
+from attrcloak.parts import Location
+from attrcloak.progress import Progress
+from attrcloak.release import Plan
+from attrcloak.release.planning import counts_of
+from attrcloak.release.shortfalls import single_classes, unaudited_classes
+from attrcloak.streaming.left_alone import left_alone
+from attrcloak.streaming.passes import free_columns
+from attrcloak.streaming.sources import Opened, Sources, Target, free_target, open_sources
+from attrcloak.streaming.stages import Stages
+from attrcloak.streaming.workspace import has_room, passing
+from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
+from attrcloak.unlearning.running import nothing_to_unlearn
+
+_PREFIX = "attrcloak-plan-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesPlan(Plan):
+    """What an unlearning run over files would do; nothing is done yet.
+
+    Attributes:
+        files: parts of the table.
+        engine: who would run the passes.
+        disk_bytes: room for the new table and the join, roughly; for attrcloak-dd without the interactions.
+        writes: what would be there at the end; without a name for the new table, the maps alone.
+    """
+
+    files: int
+    engine: str
+    disk_bytes: int
+    writes: tuple[str, ...]
+
+
+def plan_files(
+    sources: Sources,
+    method: MomentMethod | RowMethod,
+    *,
+    length: Length = "auto",
+    engine: str = "auto",
+    workers: int | None = None,
+    eraser_file: Path | None = None,
+    progress: Progress | None = None,
+) -> FilesPlan:
+    """What ``unlearn_files`` would do with the same arguments, without doing it; it refuses what that would refuse.
+
+    Ids, people and requests are read, vectors are not. What the join needs, about 60 bytes a user, lies in a folder
+    that is removed at the end: beside ``sources.work`` where that is named, else among temporary files.
+
+    Args:
+        sources: the files; without an output, nothing is said of what is in its way.
+        method: as for ``unlearn_files``.
+        length: likewise.
+        engine: likewise; started and stopped, to see that it can be.
+        workers: likewise.
+        eraser_file: where the maps would be kept.
+        progress: called with (stage, rows done, rows in all).
+
+    Raises:
+        InvalidInput, InvalidSettings, MissingExtra, NotSupported: what ``unlearn_files`` would say before its passes.
+    """
+    opened = open_sources(sources, method, length)
+    target = None if sources.output is None else free_target(sources, opened, eraser_file)
+    parts, inputs = opened.parts, opened.inputs
+    table, people, requests = inputs["vectors"].shown, inputs["people"].shown, inputs.get("requests")
+    named = Path(tempfile.gettempdir()) if sources.work is None else Path(sources.work).absolute().parent
+    parent = next(place for place in (named, *named.parents) if place.is_dir())
+    has_room(parent, opened.join_bytes)
+    with closing(engine_of(engine, len(parts), workers)) as runner, passing(parent, _PREFIX) as space:
+        stages = Stages(parts, space, Location.of(space.folder), runner, progress)
+        groups, _ = stages.join(inputs, sources.id_column, opened.columns)
+        census = groups.census(by_request=requests is not None)
+        warnings = left_alone(parts, groups, census, table, people, None if requests is None else requests.shown)
+        name = runner.name
+    if not census.moving:
+        raise nothing_to_unlearn(census.users, tuple(census.classes))
+    alike = single_classes(census, people)
+    raise_if(alike if len(alike) == len(census.classes) else [])
+    dim = len(free_columns(parts[0]))
+    return FilesPlan(
+        method=opened.method.name,
+        **counts_of(census, dim),
+        memory_bytes=6 * 8 * census.cells * dim * dim,
+        seconds=None,
+        warnings=(*warnings, *unaudited_classes(census, people)),
+        files=len(parts),
+        engine=name,
+        disk_bytes=opened.disk_bytes,
+        writes=tuple(_written(opened, target, eraser_file)),
+    )
+
+
+def _written(opened: Opened, target: Target | None, eraser_file: Path | None) -> Iterator[str]:
+    if target is not None:
+        yield target.output.shown
+        yield target.manifest.shown
+    if eraser_file is not None:
+        yield str(eraser_file)
