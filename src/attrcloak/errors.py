@@ -11,7 +11,8 @@
     ├── NotSupported               a combination that would give a wrong answer, so it is refused
     └── WorkerLost                 processes of an engine died more often than they are replaced
 
-A message says what, where, how many, and the next step.
+A message says what, where, how many, and the next step. A parameter that mends it is written with its equals sign, as
+in ``vector_column=``, and the command line puts its own option there.
 """
 
 from collections.abc import Sequence

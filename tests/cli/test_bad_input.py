@@ -12,6 +12,7 @@ import pytest
 
 import attrcloak
 from attrcloak import whole_file
+from attrcloak.errors import AttrCloakError
 
 
 def nan_rows() -> None:
@@ -82,6 +83,46 @@ def test_people_that_cannot_be_used(world, run, command, content):
     assert PEOPLE[content] in done.err
     assert "Traceback" not in done.err
     assert not Path("new.npy").exists()
+
+
+def two_columns_of_vectors() -> None:
+    np.savez("two.npz", one=np.ones((240, 6)), other=np.ones((240, 6)))
+
+
+def no_column_of_ids() -> None:
+    Path("bad.csv").write_text("name,group\nx,a\n")
+
+
+def a_column_of_names() -> None:
+    Path("bad.csv").write_text("user_id,name\n" + "".join(f"{i},name {i}\n" for i in range(240)))
+
+
+def nothing_made() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "option", "parameter"),
+    [
+        (two_columns_of_vectors, "audit two.npz --attributes people.csv", "--vector", "vector_column"),
+        (no_column_of_ids, "audit users.npy --attributes bad.csv", "--id", "id_column"),
+        (no_column_of_ids, "audit users.npy --attributes bad.csv --engine in-process", "--id", "id_column"),
+        (a_column_of_names, "audit users.npy --attributes bad.csv", "--columns", "columns"),
+        (a_column_of_names, "audit users.npy --attributes bad.csv --engine in-process", "--columns", "columns"),
+        (nothing_made, "data ml-100k --data-dir none --out new", "--data-dir", "data_dir"),
+        (nothing_made, "train --dataset my-own --out new", "--data-dir", "data_dir"),
+    ],
+)
+def test_the_next_step_is_an_option_on_the_command_line_and_a_parameter_in_python(
+    world, run, make, words, option, parameter
+):
+    make()
+    done = run(*words.split())
+    assert done.code == 1
+    assert f"with {option}" in done.err
+    assert f"{parameter}=" not in done.err
+    with pytest.raises(AttrCloakError, match=f"with {parameter}="):
+        run("--debug", *words.split())
 
 
 def test_debug_shows_where(world, run):

@@ -229,7 +229,7 @@ def test_frozen_columns_are_not_moved_and_the_rest_is_scaled_as_in_memory(world)
 
     applied = apply_eraser(released.eraser, read_vectors(world.folder / "bpr.safetensors"), people)
     np.testing.assert_allclose(new, applied.vectors, atol=1e-6)
-    with pytest.raises(NotSupported, match="length='keep'"):
+    with pytest.raises(NotSupported, match="set length to 'keep'"):
         stream(world, Calibrated(length="unit"), vectors="bpr.safetensors", output="x.safetensors")
 
 

@@ -88,7 +88,7 @@ def id_name(names: Sequence[str], wanted: str | None) -> str:
     for candidate in ("user_id", "userid", "id", "user", "uid"):
         if candidate in by_lower:
             return by_lower[candidate]
-    raise InvalidInput(missing_column("user_id", names) + "; name the id column (--id, id_column=)")
+    raise InvalidInput(missing_column("user_id", names) + "; name the column of the ids with id_column=")
 
 
 def id_values(column: Any, name: str) -> NDArray[Any]:

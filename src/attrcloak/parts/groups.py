@@ -200,7 +200,7 @@ def join_people(
     if requests is not None and len(people.columns) > _MOST_ASKED:
         raise InvalidInput(
             f"{source.shown}: {len(people.columns)} attributes, and requests can be for {_MOST_ASKED} at most; name "
-            "those to use (--columns, columns=)"
+            "those to use with columns="
         )
     asks = None if requests is None else scan_requests(requests, folder, people.columns)
     keys, offsets = table_keys(parts, folder / "table.keys", progress)

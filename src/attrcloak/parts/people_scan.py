@@ -181,7 +181,7 @@ class _Values:
         if len(numbers) > self._most:
             raise InvalidInput(
                 f"column {self._name!r} has more distinct values than the {self._most} an attribute may have; leave it "
-                "out by naming the columns to use"
+                "out by naming the columns to use with columns=, or put its values into groups"
             )
         rows = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return np.asarray(np.array([*seen, -1], dtype=np.int64)[rows])
