@@ -46,10 +46,10 @@ def read_vectors(path: str | Path, *, id_column: str | None = None, vector_colum
         InvalidInput: what is in it is no table of embeddings; the problems found are listed.
     """
     path = Path(path)
+    check_present(path)
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz", ".parquet", ".safetensors"):
         raise UnreadableFile(f"{path}: {suffix or 'no extension'} is not supported; use one of {_KINDS}")
-    check_present(path)
     try:
         if suffix == ".parquet":
             return _from_parquet(read_table(path), id_column, vector_column)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.data.ids import read_as_floats
 from attrcloak.errors import MOST_NAMED, InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.parts.id_join import Joined, Noted, chunks_of, join
@@ -251,10 +252,11 @@ def _refuse(
         problems.append(f"{table}: {_repeated(joined.in_table, _ids(parts))}")
     raise_if(problems)
     if rows and not joined.matched:
+        of_table, of_people = _first(_ids(parts)), _first(id_batches(source, people.id_column))
         raise InvalidInput(
             f"none of the {rows} users of the table is among the {people.listed.keys.rows} listed people (table: "
-            f"{_first(_ids(parts))}; people: {_first(id_batches(source, people.id_column))}); is the id column the "
-            "right one?"
+            f"{_named(of_table)}; people: {_named(of_people)}); "
+            + (read_as_floats([*of_table, *of_people]) or "is the id column the right one?")
         )
     if joined.absent.count:
         assert requests is not None  # somebody asked
@@ -268,7 +270,7 @@ def _refuse(
         )
         raise InvalidInput(
             f"{requests.shown}: requests are of users who are not listed in {source.shown} ({asked}): {named}{more}; "
-            "drop these lines, or list the users"
+            + (read_as_floats(name for name, _ in found) or "drop these lines, or list the users")
         )
 
 
@@ -310,10 +312,13 @@ def _ids(parts: Sequence[Part]) -> Iterator[tuple[str, int, Any]]:
         first += part.rows
 
 
-def _first(batches: Iterator[tuple[str, int, Any]]) -> str:
+def _first(batches: Iterator[tuple[str, int, Any]]) -> list[Any]:
     _, _, batch = next(batches)
-    values = batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist()
-    return ", ".join(repr(value) for value in values)
+    return list(batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist())
+
+
+def _named(ids: list[Any]) -> str:
+    return ", ".join(repr(value) for value in ids)
 
 
 def _finished(

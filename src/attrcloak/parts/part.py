@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.data.embeddings import FLOATS, another_type
 from attrcloak.errors import MOST_NAMED, InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
@@ -145,7 +146,7 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
         names = f"ids in {parts[0].id_column!r} and vectors in {parts[0].vector_column!r}"
         problems.append(f"{parts[0].location.shown} can be read, with {names}")
     raise_if(problems)
-    _check_agreement(parts)
+    _check_agreement(table, parts)
     if not any(part.rows for part in parts):
         raise InvalidInput(f"{table.shown}: there are no rows")
     filled = next(part for part in parts if part.rows)
@@ -173,11 +174,11 @@ def rows_per_batch(dim: int, dtype: np.dtype[Any], at_least: int = 0) -> int:
 
 def check_type(dtype: np.dtype[Any]) -> None:
     """Raise InvalidInput unless vectors of that type can be streamed."""
-    if dtype not in (np.float16, np.float32, np.float64):
-        raise InvalidInput(f"vectors are of type {dtype}, expected float16, float32 or float64")
+    if dtype not in FLOATS:
+        raise InvalidInput(another_type(dtype))
 
 
-def _check_agreement(parts: list[Part]) -> None:
+def _check_agreement(table: Location, parts: list[Part]) -> None:
     filled = [part for part in parts if part.rows] or parts
     problems = []
     for what, words in (
@@ -193,7 +194,8 @@ def _check_agreement(parts: list[Part]) -> None:
         others = [f"{name} ({value})" for name, value in values.items() if value != first]
         if others:
             problems.append(
-                f"{len(others)} of {len(filled)} files differ in the {words} from {filled[0].name} "
-                f"({first}): {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
+                f"{table.shown}: {len(others)} of {len(filled)} files differ in the {words} from {filled[0].name} "
+                f"({first}): {', '.join(others[:MOST_NAMED])}{', ...' if len(others) > MOST_NAMED else ''}; a folder "
+                "is one table: move the files of others out, or write them alike"
             )
     raise_if(problems)
