@@ -56,6 +56,9 @@ def test_a_worker_that_dies_is_replaced_and_every_result_counts_once(engine, tmp
     results = list(engine.map(partial(die_once, folder=tmp_path), range(6)))
     assert (tmp_path / "died").exists()
     assert sorted(results) == [(number, number) for number in range(6)]
+    # A pool loses all that is in flight with one worker; others lose that item alone.
+    assert engine.again.count(2) == 1
+    assert len(set(engine.again)) <= (3 if engine.name == "pool" else 1)
 
 
 def test_a_part_that_kills_every_worker_ends_the_run_with_a_next_step():

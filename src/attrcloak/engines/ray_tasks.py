@@ -33,6 +33,7 @@ class RayTasks:
             import ray
         except ImportError as error:
             raise MissingExtra("the engine ray", "ray") from error
+        self.again: list[Any] = []
         self._ray: Any = ray
         self._started = False
         if not ray.is_initialized():
@@ -55,7 +56,7 @@ class RayTasks:
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done."""
         ray = self._ray
-        task = ray.remote(max_retries=RETRIES)(_kept_errors)
+        task = ray.remote(max_retries=RETRIES)(_counted)
         shared = ray.put(function)
         waiting = list(range(len(items)))[::-1]
         running: dict[Any, int] = {}
@@ -67,12 +68,13 @@ class RayTasks:
             for reference in done:
                 position = running.pop(reference)
                 try:
-                    result = ray.get(reference)
+                    ran_before, result = ray.get(reference)
                 except ray.exceptions.RayError as error:
                     raise WorkerLost(
                         f"Ray gave up on part {position + 1} of {len(items)}: {error}. What is finished is kept: run "
                         "the same command again"
                     ) from error
+                self.again += [items[position]] * ran_before
                 if isinstance(result, AttrCloakError):
                     raise result
                 yield position, result
@@ -84,9 +86,17 @@ class RayTasks:
             self._started = False
 
 
-def _kept_errors(function: Callable[[Item], Result], item: Item) -> Result | AttrCloakError:
-    """Errors raised on purpose come back as values, so that they arrive as what they are."""
+def _counted(function: Callable[[Item], Result], item: Item) -> tuple[int, Result | AttrCloakError]:
+    """How often this task ran before and its worker died, and its result.
+
+    Errors raised on purpose come back as values, so that they arrive as what they are.
+    """
+    from ray._private.worker import global_worker
+
+    # No public place tells; where a version of Ray has it elsewhere, only the count is missing.
+    core = getattr(global_worker, "core_worker", None)
+    attempts = getattr(core, "get_current_task_attempt_number", int)
     try:
-        return function(item)
+        return attempts(), function(item)
     except AttrCloakError as error:
-        return error
+        return attempts(), error
