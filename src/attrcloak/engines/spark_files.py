@@ -41,6 +41,7 @@ class SparkFiles:
                 .config("spark.driver.bindAddress", "127.0.0.1")
                 .config("spark.driver.host", "127.0.0.1")
                 .config("spark.log.level", "ERROR")
+                .config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
             )
         self.again: list[Any] = []
         self._session: Any = active
