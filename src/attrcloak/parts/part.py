@@ -139,8 +139,8 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
         try:
             parts.append(readers[suffixes[0]](name, location, id_column, vector_column))
         except InvalidInput as error:
-            for text in error.problems:
-                found.setdefault(text.removeprefix(f"{location.shown}: "), []).append(location)
+            for text in _without_file(location, error):
+                found.setdefault(text, []).append(location)
     problems = [_in_files(text, places) for text, places in found.items()]
     if problems and parts and parts[0].id_column is not None:
         names = f"ids in {parts[0].id_column!r} and vectors in {parts[0].vector_column!r}"
@@ -155,7 +155,12 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
 
 def in_file(location: Location, error: InvalidInput) -> list[str]:
     """The problems of an error, each with the name of the file."""
-    return [text if text.startswith(location.shown) else f"{location.shown}: {text}" for text in error.problems]
+    return [_in_files(text, [location]) for text in _without_file(location, error)]
+
+
+def _without_file(location: Location, error: InvalidInput) -> list[str]:
+    """The problems of an error without the name of the file, which those of its reader have and others have not."""
+    return [text.removeprefix(f"{location.shown}: ") for text in error.problems]
 
 
 def _in_files(text: str, places: list[Location]) -> str:
