@@ -11,10 +11,12 @@
     ├── NotSupported               a combination that would give a wrong answer, so it is refused
     └── WorkerLost                 processes of an engine died more often than they are replaced
 
-A message says what, where, how many, and the next step.
+A message says what, where, how many, and the next step. A parameter that mends it is written with its equals sign, as
+in ``vector_column=``, and the command line puts its own option there.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 MOST_NAMED = 3
 """Files, ids or rows that are named where there are many."""
@@ -77,6 +79,27 @@ def not_among(what: str, name: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? There are" if near else "there are"
     return f"{what} {name!r}; {hint}: {', '.join(known) or 'none'}"
+
+
+def not_there(shown: str | Path, path: Path, what: str = "file") -> str:
+    """The message for a file that is not there: "usrs.npy: there is no such file; did you mean 'users.npy'?".
+
+    Args:
+        shown: what the message calls it.
+        path: where it was looked for.
+        what: was looked for.
+    """
+    from difflib import get_close_matches
+
+    folder = path.absolute().parent
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        return f"{shown}: there is no such {what}; its folder {folder} cannot be looked into ({error.strerror})"
+    # Names of one ending are alike by that alone.
+    near = get_close_matches(path.name, names, n=1, cutoff=0.8)
+    hint = f"; did you mean {near[0]!r}?" if near else f" in {folder}; check the name and the folder"
+    return f"{shown}: there is no such {what}{hint}"
 
 
 def raise_if(problems: Sequence[str]) -> None:

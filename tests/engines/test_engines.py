@@ -1,9 +1,11 @@
 """Every engine maps a function over items, each once; a worker that dies is replaced."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -56,6 +58,9 @@ def test_a_worker_that_dies_is_replaced_and_every_result_counts_once(engine, tmp
     results = list(engine.map(partial(die_once, folder=tmp_path), range(6)))
     assert (tmp_path / "died").exists()
     assert sorted(results) == [(number, number) for number in range(6)]
+    # A pool loses all that is in flight with one worker; others lose that item alone.
+    assert engine.again.count(2) == 1
+    assert len(set(engine.again)) <= (3 if engine.name == "pool" else 1)
 
 
 def test_a_part_that_kills_every_worker_ends_the_run_with_a_next_step():
@@ -258,6 +263,52 @@ def sockets(pid: int) -> set[str]:
         if target.startswith("socket:["):
             found.add(target[8:-1])
     return found
+
+
+ON_RAY = """
+from test_engines import die_always, squared
+from attrcloak.engines import RayTasks
+from attrcloak.errors import WorkerLost
+
+engine = RayTasks(workers=1)
+try:
+    list(engine.map({function}, range(2)))
+except WorkerLost as error:
+    print(error)
+engine.close()
+"""
+
+
+@pytest.mark.parametrize(("function", "left"), [("squared", 0), ("die_always", 1)])
+def test_the_folder_of_a_ray_that_was_started_goes_with_it_unless_its_logs_tell_something(tmp_path, function, left):
+    pytest.importorskip("ray")
+    short = Path(tempfile.mkdtemp(dir="/tmp"))  # the names of sockets in it have a limit
+    try:
+        other = short / "ray" / "session_2020-01-01_00-00-00_000000_1"
+        other.mkdir(parents=True)
+        paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        done = subprocess.run(
+            [sys.executable, "-c", ON_RAY.format(function=function)],
+            env={**os.environ, "RAY_TMPDIR": str(short), "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            capture_output=True, text=True, timeout=240, check=True,
+        )  # fmt: skip
+        sessions = [path for path in (short / "ray").glob("session_2*") if path != other]
+        assert other.is_dir()
+        assert len(sessions) == left
+        assert all(f"(its logs are in {path})" in done.stdout for path in sessions)
+    finally:
+        shutil.rmtree(short)
+
+
+def test_spark_draws_no_bars_where_there_is_no_terminal(engine):
+    if engine.name != "spark":
+        pytest.skip("bars of Spark")
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.getActiveSession()
+    assert session is not None
+    shown = session.sparkContext.getConf().get("spark.ui.showConsoleProgress")
+    assert shown == str(sys.stderr.isatty()).lower()
 
 
 def test_spark_without_java_says_what_is_missing():

@@ -276,3 +276,8 @@ def test_what_is_wrong_in_every_file_is_said_once(tmp_path):
         open_parts(Location.of(str(tmp_path)), id_column="nobody")
     (problem,) = error.value.problems
     assert problem.startswith(f"5 files ({tmp_path}/a.parquet, {tmp_path}/b.parquet, {tmp_path}/c.parquet, ...): there")
+
+
+def test_problems_have_the_name_of_their_file_once():
+    error = InvalidInput(["ids are missing", "ids: 3 rows are repeated"])
+    assert part.in_file(Location.of("ids"), error) == ["ids: ids are missing", "ids: 3 rows are repeated"]

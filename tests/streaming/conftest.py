@@ -1,5 +1,6 @@
 """A table in three files whose users give away two attributes, and the people beside it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attrcloak.data.interactions import Interactions
+from attrcloak.engines import InProcess
 from attrcloak.streaming import Sources
 
 
@@ -113,3 +115,21 @@ def taste(world: World) -> Taste:
     lines = [f"{i},{u}" for u, i in zip(world.ids[users[order]], liked[order], strict=True)]
     (world.folder / "pairs.csv").write_text("\n".join(["item_id,user_id", *lines, lines[0]]) + "\n")
     return Taste(items, users[order], liked[order])
+
+
+class _Tired(InProcess):
+    """An engine that says of the last item of each pass that a worker died over it."""
+
+    def map(self, function, items):
+        self.again.append(items[len(items) - 1])
+        return super().map(function, items)
+
+
+@pytest.fixture
+def tired(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Runs of that module of ``attrcloak.streaming`` have workers that die."""
+
+    def tire(module: str) -> None:
+        monkeypatch.setattr(f"attrcloak.streaming.{module}.engine_of", lambda *_: _Tired())
+
+    return tire

@@ -168,3 +168,8 @@ def test_bad_vectors_are_named_and_nothing_is_left(world, tmp_path):
     with pytest.raises(InvalidInput, match=r"part-00400.parquet: 1 vectors hold NaN or infinity \(rows 5\)"):
         audited(world, work=str(tmp_path / "work"))
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_files_that_were_read_again_are_named(world, tired):
+    tired("audit_run")
+    assert "table: 1 of 3 files were done again" in audited(world, attackers=("random",)).warnings[0]

@@ -228,9 +228,7 @@ def test_a_table_of_another_width_or_other_attributes_is_refused_before_anything
         *eraser.key.attributes
     ]
     narrow = Eraser.identity(eraser.key, eraser.dim - 1)
-    with pytest.raises(
-        InvalidInput, match=f"the eraser is for {eraser.dim - 1} dimensions, the table has {eraser.dim}"
-    ):
+    with pytest.raises(InvalidInput, match=f"has {eraser.dim} dimensions, and the eraser is for {eraser.dim - 1}: "):
         move(world, narrow)
     assert not list(world.folder.glob("out*"))
 

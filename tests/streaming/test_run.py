@@ -1,6 +1,7 @@
 """Unlearning in files gives what unlearning in memory gives, however the table is cut and whoever runs it."""
 
 import json
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -229,7 +230,7 @@ def test_frozen_columns_are_not_moved_and_the_rest_is_scaled_as_in_memory(world)
 
     applied = apply_eraser(released.eraser, read_vectors(world.folder / "bpr.safetensors"), people)
     np.testing.assert_allclose(new, applied.vectors, atol=1e-6)
-    with pytest.raises(NotSupported, match="length='keep'"):
+    with pytest.raises(NotSupported, match="set length to 'keep'"):
         stream(world, Calibrated(length="unit"), vectors="bpr.safetensors", output="x.safetensors")
 
 
@@ -255,6 +256,17 @@ def test_the_manifest_lies_beside_the_output_and_nothing_else_is_left(world):
             content = (world.folder / folder / name).read_bytes()
             assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     assert len(manifest["key_commitment"]) == 64
+
+
+def test_parts_that_were_done_again_are_counted_and_named(world, tired):
+    assert stream(world, MeanRemoval()).manifest["done_again"] == 0
+    shutil.rmtree(world.folder / "out")
+    tired("run")
+    released = stream(world, MeanRemoval())
+    assert released.manifest["done_again"] == 1
+    assert released.warnings == tuple(released.manifest["warnings"])
+    assert re.search(r"table: 1 of 3 files were done again after a worker died", released.warnings[-1])
+    assert f"({max(released.manifest['outputs'])})" in released.warnings[-1]
 
 
 def test_a_fresh_key_is_a_fresh_draw_and_a_given_one_repeats(world):

@@ -228,3 +228,9 @@ def test_users_twice_are_refused(world, taken):
         found(world)
     with pytest.raises(InvalidSettings, match="a sample of 0 users"):
         found(world, users=0)
+
+
+def test_files_that_were_read_again_are_named(world, taken, tired):
+    assert found(world).warnings == ()
+    tired("utility_run")
+    assert "files were done again" in found(world).warnings[0]

@@ -72,7 +72,7 @@ def test_one_length_first_where_only_the_direction_ranks_and_refused_where_it_do
     np.testing.assert_allclose(result.lengths, np.linalg.norm(table.vectors, axis=1))
     biased = EmbeddingTable(table.ids, np.c_[table.vectors, np.ones(900)], frozen_columns=(6,), scoring="dot+constant")
     assert run(Calibrated(), biased, people, key=KEY).scaling == "none"
-    with pytest.raises(NotSupported, match="length='keep'"):
+    with pytest.raises(NotSupported, match="set length to 'keep'"):
         run(Calibrated(length="unit"), biased, people, key=KEY)
 
 

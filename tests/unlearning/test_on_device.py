@@ -110,14 +110,16 @@ def test_the_steps_are_taken_on_the_device(method, asked, monkeypatch) -> None:
 
 
 class NumPyLoss:
-    """A recommender's loss that knows nothing of tensors; as an array or not at all."""
+    """A recommender's loss that knows nothing of tensors: it takes them on the CPU, where they are arrays too."""
 
-    def __init__(self, goal: np.ndarray, array: bool) -> None:
-        self.goal, self.array = goal, array
+    def __init__(self, goal: np.ndarray, *, far: bool = False, wrong: bool = False) -> None:
+        self.goal, self.far, self.wrong = goal, far, wrong
 
     def gradient(self, user_vectors, rng):
-        if not self.array:
+        if self.far and not isinstance(user_vectors, np.ndarray):
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        if self.wrong:
+            raise TypeError("unsupported operand type(s) for -: 'list' and 'list'")
         apart = np.asarray(user_vectors) - self.goal
         return float((apart**2).sum()), 1e-4 * apart
 
@@ -126,14 +128,20 @@ def test_a_loss_of_ones_own_may_answer_in_numpy_or_is_told_what_it_is_given(aske
     table, people, _ = asked
     method, goal = AttrCloakDD(steps=3), np.zeros((len(table), 5))
     plain, there = (
-        run(method, table, people, recommendation=NumPyLoss(goal, array=True), device=device).table.vectors
+        run(method, table, people, recommendation=NumPyLoss(goal), device=device).table.vectors
         for device in (None, "cpu")
     )
     np.testing.assert_allclose(there, plain, rtol=0, atol=1e-9)
-    with pytest.raises(NotSupported, match=r"NumPyLoss.gradient does not take tensors.*name no device"):
-        run(method, table, people, recommendation=NumPyLoss(goal, array=False), device="cpu")
-    with pytest.raises(TypeError):
-        run(method, table, people, recommendation=NumPyLoss(goal, array=False))
+    with pytest.raises(NotSupported, match=r"NumPyLoss.gradient does not take tensors.*name no device") as told:
+        run(method, table, people, recommendation=NumPyLoss(goal, far=True), device="cpu")
+    assert "can't convert" in str(told.value.__cause__)
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_loss_of_ones_own_that_is_wrong_shows_its_own_error(asked, device) -> None:
+    table, people, _ = asked
+    with pytest.raises(TypeError, match="unsupported operand"):
+        run(AttrCloakDD(steps=3), table, people, recommendation=NumPyLoss(np.zeros(5), wrong=True), device=device)
 
 
 def test_too_little_memory_for_steps_is_said_with_what_they_hold(asked, monkeypatch) -> None:

@@ -275,7 +275,7 @@ def test_the_scale_of_vectors_does_not_matter_to_the_ranking_if_scores_stay(meth
 @BOTH
 def test_keeping_the_ranking_needs_interactions_and_says_what_to_use_without(method):
     table, people = planted()
-    with pytest.raises(NotSupported, match="without them use keep='regularise'"):
+    with pytest.raises(NotSupported, match="without them set keep to 'regularise'"):
         run(method(keep="ranking"), table, people)
 
 

@@ -153,7 +153,7 @@ def test_forgetting_the_classes_of_some_leaves_those_who_ask_and_who_is_not_list
 def test_moments_of_files_do_not_tell_what_the_others_are():
     table, people, _ = world(users=400)
     cells = asking(people, np.arange(100), "gender").cells(["gender"])
-    with pytest.raises(NotSupported, match="learned_from='asked'"):
+    with pytest.raises(NotSupported, match="set learned_from to 'asked'"):
         solve_calibrated(LEARNING, cell_moments(table.vectors, cells.of_user, cells.key), KEY)
 
 

@@ -80,7 +80,7 @@ def questions(
             problems.append(
                 f"attribute {name!r} has {len(column.classes) - len(left_out)} classes with at least {min_users} known "
                 f"users ({_shares(column.classes, column.counts)}), and an attack needs two; "
-                "is it the right column? Merge small classes with UserAttributes.merge_classes()"
+                "is it the right column? Give small classes one name together"
             )
             continue
         unknown = int((~column.known).sum())

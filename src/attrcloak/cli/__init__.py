@@ -1,7 +1,9 @@
 """The commands. Each parses, loads, calls one library function, writes, and sets the exit code."""
 
+import re
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated
 
@@ -55,7 +57,7 @@ def main() -> None:
     except (AttrCloakError, OSError, MemoryError) as error:
         if len(arguments) < len(sys.argv) - 1:
             raise
-        print(f"error: {_message(error)}", file=sys.stderr)
+        print(f"error: {_with_options(_message(error), arguments)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -81,3 +83,11 @@ def _message(error: BaseException) -> str:
             "files are streamed"
         )
     return str(error)
+
+
+def _with_options(message: str, arguments: Sequence[str]) -> str:
+    """A message in which parameters, written ``vector_column=``, are the options of the command: ``--vector``."""
+    commands = typer.main.get_group(app).commands
+    parameters = next((commands[word].params for word in arguments if word in commands), [])
+    options = {parameter.name: parameter.opts[0] for parameter in parameters if parameter.opts[0].startswith("--")}
+    return re.sub(r"\b(\w+)=(?=[\s,.;)]|$)", lambda found: options.get(found[1], found[0]), message)

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
-from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among
+from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among, not_there
 
 if TYPE_CHECKING:
     from attrcloak.auditing import AuditReport, Protocol
@@ -34,12 +34,12 @@ def load_people(
     wanted = names(columns)
     if wanted is None:
         people = read_people(path, id_column=id_column)
-        return people if requests is None else people.mark(_read_requests(requests, people.names))
+        return people if requests is None else _marked(people, requests)
     parts = [[part.strip() for part in name.split(CROSS)] for name in wanted]
     single = tuple(dict.fromkeys(part for each in parts for part in each))
     people = read_people(path, id_column=id_column, columns=single)
     if requests is not None:
-        people = people.mark(_read_requests(requests, people.names))
+        people = _marked(people, requests)
     for each in parts:
         if len(each) > 1:
             people = people.cross(*each)
@@ -61,6 +61,9 @@ def read_users(path: Path | None) -> "Ids | None":
 
 
 def _read_columns(path: Path, columns: tuple[str, ...], form: str) -> list[tuple[str, ...]]:
+    from attrcloak.data.named_columns import check_present
+
+    check_present(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -76,6 +79,15 @@ def _read_columns(path: Path, columns: tuple[str, ...], form: str) -> list[tuple
             return rows
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{path} cannot be read: {error}") from error
+
+
+def _marked(people: "UserAttributes", requests: Path) -> "UserAttributes":
+    """People of whom only those ask whom the list of requests names."""
+    asked = _read_requests(requests, people.names)
+    try:
+        return people.mark(asked)
+    except InvalidInput as error:
+        raise InvalidInput([f"{requests}: {problem}" for problem in error.problems]) from error
 
 
 def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
@@ -161,6 +173,8 @@ def read_key(path: Path | None) -> bytes | None:
     """Secret key material from a file of at least 16 bytes."""
     if path is None:
         return None
+    if not path.exists():
+        raise UnreadableFile(not_there(path, path))
     try:
         key = path.read_bytes().strip()
     except OSError as error:

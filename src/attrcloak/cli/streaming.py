@@ -220,6 +220,8 @@ def audit_streaming(
         print(dump(found.to_json()), end="")
         return broken
     files.show_audit(found.report)
+    for text in found.warnings:
+        files.note(f"warning: {text}")
     for leak in found.leaks:
         files.note(
             f"{leak.attribute}: surrogate of all users {leak.after:.4f} nats; with labels dealt out at random 95 % of "
@@ -266,6 +268,8 @@ def evaluate_streaming(
     if as_json:
         print(dump(found.to_json()), end="")
         return
+    for text in found.warnings:
+        files.note(f"warning: {text}")
     of_whom = "all" if found.everybody else "a sample, drawn by a hash of their ids,"
     files.note(f"{of_whom} of the users with held-out items: {found.report.users} with one not seen before")
     for metric, value in found.report.values.items():

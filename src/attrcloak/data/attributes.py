@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.cells import Cells
-from attrcloak.data.ids import Ids
+from attrcloak.data.ids import Ids, read_as_floats
+from attrcloak.data.named_columns import some
 from attrcloak.errors import InvalidInput, raise_if
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 
@@ -172,7 +173,8 @@ class UserAttributes:
         if len(ids) and not (rows >= 0).any():
             raise InvalidInput(
                 f"none of the {len(ids)} users of the table is among the {len(self)} listed people (table: "
-                f"{_examples(ids)}; people: {_examples(self.ids)}); is the id column the right one?"
+                f"{_examples(ids)}; people: {_examples(self.ids)}); "
+                + (read_as_floats([*ids.values[:3], *self.ids.values[:3]]) or "is the id column the right one?")
             )
         absent = rows < 0
         columns = {
@@ -194,10 +196,15 @@ class UserAttributes:
         self.select(tuple(requests))
         problems, columns = [], {}
         for name, column in self.columns.items():
-            rows = self.ids.rows(requests.get(name, np.array([], dtype=np.int64)))
+            wanted = requests.get(name, np.array([], dtype=np.int64))
+            wanted = wanted.values if isinstance(wanted, Ids) else np.asarray(wanted)
+            rows = self.ids.rows(wanted)
             if (rows < 0).any():
-                absent = int((rows < 0).sum())
-                problems.append(f"attribute {name!r}: {absent} of {len(rows)} users who ask are not listed")
+                absent = wanted[rows < 0]
+                problems.append(
+                    f"attribute {name!r}: {len(absent)} of {len(rows)} users who ask are not listed ({some(absent)}); "
+                    + (read_as_floats(absent[:3]) or "drop these requests, or list the users")
+                )
             marked = np.zeros(len(self), dtype=bool)
             marked[rows[rows >= 0]] = True
             columns[name] = replace(column, marked=marked)

@@ -2,13 +2,16 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.ids import Ids
 from attrcloak.errors import InvalidInput, raise_if
+
+FLOATS = (np.float16, np.float32, np.float64)
+"""The types that vectors may have."""
 
 Scoring = Literal["dot", "dot+constant", "unknown"]
 """How a vector becomes a ranking. With "dot" the length of a user's vector does not change that user's ranking; with
@@ -41,8 +44,8 @@ class EmbeddingTable:
         problems = []
         if vectors.dtype.kind in "iu":
             vectors = vectors.astype(np.float32)
-        elif vectors.dtype not in (np.float16, np.float32, np.float64):
-            problems.append(f"vectors are of type {vectors.dtype}, expected float16, float32 or float64")
+        elif vectors.dtype not in FLOATS:
+            problems.append(another_type(vectors.dtype))
         if len(self.ids) != len(vectors):
             problems.append(f"{len(self.ids)} user ids for {len(vectors)} vectors")
         if vectors.size == 0:
@@ -106,3 +109,10 @@ class EmbeddingTable:
         digest.update("\x00".join(str(value) for value in self.ids.values.tolist()).encode())
         digest.update(np.ascontiguousarray(self.vectors).tobytes())
         return digest.hexdigest()
+
+
+def another_type(dtype: np.dtype[Any]) -> str:
+    """The message for vectors of a type that is not worked with."""
+    if dtype.newbyteorder("=") in FLOATS:
+        return f"vectors of type {dtype} lie in the byte order of other machines; write array.astype({dtype.name!r})"
+    return f"vectors are of type {dtype}, expected float16, float32 or float64; write array.astype('float32')"

@@ -1,5 +1,6 @@
 """The caller's own ids, and the rows they stand for. Rows are never joined by position, only by id."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +37,8 @@ class Ids:
                 raise InvalidInput(f"{missing} ids are missing; drop these rows or give them an id")
             values = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()], dtype=np.str_)
         else:
-            raise InvalidInput(f"ids are of type {values.dtype}, expected whole numbers or text")
+            whole = "; if all are whole, take .astype('int64')" if values.dtype.kind == "f" else ""
+            raise InvalidInput(f"ids are of type {values.dtype}, expected whole numbers or text{whole}")
         values = values.copy()
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
@@ -85,3 +87,14 @@ class Ids:
     def equals(self, other: "Ids") -> bool:
         """Whether both list the same ids in the same order."""
         return len(self) == len(other) and bool((self.rows(other) == np.arange(len(self))).all())
+
+
+def read_as_floats(ids: Iterable[Any]) -> str:
+    """The next step where ids that nobody has are whole numbers written as floats, such as "7.0"; "" where none is."""
+    floats = [str(value) for value in ids if re.fullmatch(r"-?[0-9]+\.0+", str(value))]
+    if not floats:
+        return ""
+    return (
+        f"{floats[0]!r} is a whole number that was read and written as a float, as pandas does where one is missing; "
+        "write the ids as whole numbers (.astype('Int64'))"
+    )

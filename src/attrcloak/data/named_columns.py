@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.ids import Ids
-from attrcloak.errors import InvalidInput, UnreadableFile
+from attrcloak.errors import MOST_NAMED, InvalidInput, UnreadableFile, not_there
 
 # Whole numbers written the usual way: "7" is one, "007" and "+7" are text.
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
+
+
+_LONGEST_SHOWN = 80
 
 
 def read_table(path: Path, delimiter: str | None = None) -> Any:
@@ -38,8 +41,10 @@ def read_table(path: Path, delimiter: str | None = None) -> Any:
 
 def check_present(path: Path) -> None:
     """Raise UnreadableFile when there is no such file, or nothing in it."""
+    if path.is_dir():
+        raise UnreadableFile(f"{path} is a folder, and in memory a file is read; name one, or stream with engine=")
     if not path.is_file():
-        raise UnreadableFile(f"{path}: there is no such file")
+        raise UnreadableFile(not_there(path, path))
     if path.stat().st_size == 0:
         raise UnreadableFile(f"{path}: the file is empty")
 
@@ -49,10 +54,38 @@ def _read_text(path: Path, delimiter: str) -> Any:
 
     with path.open(encoding="utf-8-sig", newline="") as lines:
         first = lines.readline()
-    return pacsv.read_csv(path, **text_options(first, delimiter))
+    uneven = UnevenRows()
+    table = pacsv.read_csv(path, **text_options(first, delimiter, uneven))
+    uneven.refuse(str(path))
+    return table
 
 
-def text_options(header: str, delimiter: str) -> dict[str, Any]:
+class UnevenRows:
+    """Rows of a CSV or TSV file with more or fewer fields than its header, which pyarrow hands over and passes over."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first: list[str] = []
+
+    def __call__(self, row: Any) -> str:
+        """Take a row that is uneven."""
+        self._count += 1
+        if len(self._first) < MOST_NAMED:
+            line = row.text.partition("\n")[0][:_LONGEST_SHOWN]  # after a quote that is left open, all that follows
+            self._first.append(f"{line!r} has {row.actual_columns} of {row.expected_columns}")
+        return "skip"
+
+    def refuse(self, source: str) -> None:
+        """Raise UnreadableFile when there was one; ``source`` is the file."""
+        if self._count:
+            more = ", ..." if self._count > len(self._first) else ""
+            raise UnreadableFile(
+                f"{source}: {self._count} rows have more or fewer fields than the header ({', '.join(self._first)}"
+                f"{more}); put fields with a comma in quotes, close quotes, or drop these rows; is the file complete?"
+            )
+
+
+def text_options(header: str, delimiter: str, uneven: UnevenRows) -> dict[str, Any]:
     """How pyarrow is to read a CSV or TSV file with that first line: every column is text, empty fields are null."""
     import pyarrow as pa
     import pyarrow.csv as pacsv
@@ -61,7 +94,7 @@ def text_options(header: str, delimiter: str) -> dict[str, Any]:
         delimiter = ";"
     names = next(csv.reader([header], delimiter=delimiter))
     return {
-        "parse_options": pacsv.ParseOptions(delimiter=delimiter),
+        "parse_options": pacsv.ParseOptions(delimiter=delimiter, invalid_row_handler=uneven),
         "convert_options": pacsv.ConvertOptions(
             column_types={name: pa.string() for name in names}, strings_can_be_null=True, null_values=["", "NaN", "nan"]
         ),
@@ -88,7 +121,7 @@ def id_name(names: Sequence[str], wanted: str | None) -> str:
     for candidate in ("user_id", "userid", "id", "user", "uid"):
         if candidate in by_lower:
             return by_lower[candidate]
-    raise InvalidInput(missing_column("user_id", names) + "; name the id column (--id, id_column=)")
+    raise InvalidInput(missing_column("user_id", names) + "; name the column of the ids with id_column=")
 
 
 def id_values(column: Any, name: str) -> NDArray[Any]:
@@ -110,10 +143,18 @@ def id_values(column: Any, name: str) -> NDArray[Any]:
     if pa.types.is_integer(column.type):
         return np.asarray(column.to_numpy())
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise InvalidInput(f"column {name!r} is of type {column.type}; ids are whole numbers or text")
+        raise InvalidInput(no_id_type(name, column.type))
     if len(column) and pc.all(pc.match_substring_regex(column, WHOLE_NUMBER)).as_py():
         return np.asarray(column.cast(pa.int64()).to_numpy())
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.str_)
+
+
+def no_id_type(name: str, kind: Any) -> str:
+    """The message for a column of ids whose pyarrow type is that of no id."""
+    import pyarrow as pa
+
+    whole = "; if all are whole, write them as such (pandas: .astype('int64'))" if pa.types.is_floating(kind) else ""
+    return f"column {name!r} is of type {kind}; ids are whole numbers or text{whole}"
 
 
 def unique_ids(column: Any, name: str) -> Ids:

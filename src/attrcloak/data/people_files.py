@@ -99,7 +99,7 @@ def attribute_of(name: str, column: Any, edges: Sequence[float] | None = None) -
     if len(by_value.classes) > MOST_CLASSES:
         raise InvalidInput(
             f"column {name!r} has {len(by_value.classes)} distinct values, more than the {MOST_CLASSES} an attribute "
-            "may have; leave it out with columns=, or give bins for it"
+            "may have; leave it out by naming the columns to use with columns=, or put its values into groups"
         )
     return Attribute(name, by_value.classes, np.append(by_value.codes, UNKNOWN)[codes])
 

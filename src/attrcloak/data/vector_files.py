@@ -46,10 +46,10 @@ def read_vectors(path: str | Path, *, id_column: str | None = None, vector_colum
         InvalidInput: what is in it is no table of embeddings; the problems found are listed.
     """
     path = Path(path)
+    check_present(path)
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz", ".parquet", ".safetensors"):
         raise UnreadableFile(f"{path}: {suffix or 'no extension'} is not supported; use one of {_KINDS}")
-    check_present(path)
     try:
         if suffix == ".parquet":
             return _from_parquet(read_table(path), id_column, vector_column)
@@ -160,7 +160,9 @@ def vector_key(arrays: Mapping[str, Any], wanted: str | None) -> str:
     flat = [name for name, array in arrays.items() if array.ndim == 2]
     if len(flat) != 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
-        raise InvalidInput(f"{len(flat)} arrays have two dimensions ({shapes}); name the vectors with vector_column")
+        raise InvalidInput(
+            f"{len(flat)} arrays have two dimensions ({shapes}); name that of the vectors with vector_column="
+        )
     return flat[0]
 
 
@@ -192,7 +194,7 @@ def list_column(table: Any, wanted: str | None) -> str:
     if len(lists) != 1:
         raise InvalidInput(
             f"{len(lists)} columns hold lists ({', '.join(lists) or 'columns: ' + ', '.join(table.column_names)}); "
-            "name the vectors with vector_column"
+            "name that of the vectors with vector_column="
         )
     return str(lists[0])
 

@@ -1,7 +1,7 @@
 """What runs a pass: a function, mapped over the parts of a table."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -12,7 +12,12 @@ class Engine(Protocol):
 
     The function may run more than once for an item (a worker died), so it has to be repeatable: the same item gives
     the same result, and files are written whole under names of their own.
+
+    Attributes:
+        again: the items that ran once more, each time they did.
     """
+
+    again: list[Any]
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """One item after the other, in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from attrcloak.engines.engine import Item, Result
 
@@ -10,6 +11,9 @@ class InProcess:
 
     name = "in-process"
     in_this_process = True
+
+    def __init__(self) -> None:
+        self.again: list[Any] = []  # there is no worker to lose
 
     def prepare(self, module: str) -> None:
         """Nothing has to be started."""

@@ -41,6 +41,7 @@ class ProcessPool:
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or os.cpu_count() or 1
+        self.again: list[Any] = []
         self._pool: ProcessPoolExecutor | None = None
 
     def prepare(self, module: str) -> None:
@@ -93,6 +94,7 @@ class ProcessPool:
                             "with fewer workers"
                         )
                     waiting += sorted(lost, reverse=True)
+                    self.again += [items[position] for position in sorted(lost)]
         finally:
             for future in running:
                 future.cancel()

@@ -1,6 +1,7 @@
 """Ray core tasks: on the cluster that this process is connected to, or on this machine."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ RETRIES = 3
 class RayTasks:
     """One task an item. Connects to a running cluster where ``ray.init`` was called or ``RAY_ADDRESS`` is set.
 
-    Otherwise Ray is started on this machine, reachable from this machine only, and stopped by ``close``. On a cluster
-    every machine needs attrcloak installed and has to see the files under the same names.
+    Otherwise Ray is started on this machine, reachable from this machine only, and stopped by ``close``, with which
+    its folder of logs goes too unless Ray gave up. On a cluster every machine needs attrcloak installed and has to see
+    the files under the same names.
 
     Args:
         workers: tasks at the same time; as many as the cluster has cores by default.
@@ -33,19 +35,24 @@ class RayTasks:
             import ray
         except ImportError as error:
             raise MissingExtra("the engine ray", "ray") from error
+        self.again: list[Any] = []
         self._ray: Any = ray
         self._started = False
+        self._session: str | None = None  # the folder of a Ray that was started here
         if not ray.is_initialized():
             if os.environ.get("RAY_ADDRESS"):
                 ray.init(log_to_driver=False)
             else:
-                ray.init(
+                # Without "local" Ray would join one that `ray start` left running, and that one's folder is not ours.
+                context: Any = ray.init(
+                    address="local",
                     num_cpus=workers,
                     include_dashboard=False,
                     log_to_driver=False,
                     configure_logging=False,
                     _node_ip_address="127.0.0.1",
                 )
+                self._session = context.address_info["session_dir"]
             self._started = True
         self.workers = workers or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
 
@@ -55,7 +62,7 @@ class RayTasks:
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done."""
         ray = self._ray
-        task = ray.remote(max_retries=RETRIES)(_kept_errors)
+        task = ray.remote(max_retries=RETRIES)(_counted)
         shared = ray.put(function)
         waiting = list(range(len(items)))[::-1]
         running: dict[Any, int] = {}
@@ -67,12 +74,15 @@ class RayTasks:
             for reference in done:
                 position = running.pop(reference)
                 try:
-                    result = ray.get(reference)
+                    ran_before, result = ray.get(reference)
                 except ray.exceptions.RayError as error:
+                    logs = "" if self._session is None else f" (its logs are in {self._session})"
+                    self._session = None  # and stay there
                     raise WorkerLost(
-                        f"Ray gave up on part {position + 1} of {len(items)}: {error}. What is finished is kept: run "
-                        "the same command again"
+                        f"Ray gave up on part {position + 1} of {len(items)}: {error}{logs}. What is finished is kept: "
+                        "run the same command again"
                     ) from error
+                self.again += [items[position]] * ran_before
                 if isinstance(result, AttrCloakError):
                     raise result
                 yield position, result
@@ -82,11 +92,22 @@ class RayTasks:
         if self._started:
             self._ray.shutdown()
             self._started = False
+        if self._session is not None:
+            shutil.rmtree(self._session, ignore_errors=True)
+            self._session = None
 
 
-def _kept_errors(function: Callable[[Item], Result], item: Item) -> Result | AttrCloakError:
-    """Errors raised on purpose come back as values, so that they arrive as what they are."""
+def _counted(function: Callable[[Item], Result], item: Item) -> tuple[int, Result | AttrCloakError]:
+    """How often this task ran before and its worker died, and its result.
+
+    Errors raised on purpose come back as values, so that they arrive as what they are.
+    """
+    from ray._private.worker import global_worker
+
+    # No public place tells; where a version of Ray has it elsewhere, only the count is missing.
+    core = getattr(global_worker, "core_worker", None)
+    attempts = getattr(core, "get_current_task_attempt_number", int)
     try:
-        return function(item)
+        return attempts(), function(item)
     except AttrCloakError as error:
-        return error
+        return attempts(), error

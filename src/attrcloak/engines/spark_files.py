@@ -41,7 +41,9 @@ class SparkFiles:
                 .config("spark.driver.bindAddress", "127.0.0.1")
                 .config("spark.driver.host", "127.0.0.1")
                 .config("spark.log.level", "ERROR")
+                .config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
             )
+        self.again: list[Any] = []
         self._session: Any = active
 
     def prepare(self, module: str) -> None:
@@ -54,13 +56,14 @@ class SparkFiles:
         for start in range(0, len(items), step):
             chosen = [items[position] for position in range(start, min(start + step, len(items)))]
             try:
-                results = context.parallelize(chosen, len(chosen)).map(_keeping_errors(function)).collect()
+                results = context.parallelize(chosen, len(chosen)).map(_counting(function)).collect()
             except Exception as error:  # Py4J wraps whatever happened on a worker
                 raise WorkerLost(
                     f"Spark gave up on parts {start + 1} to {start + len(chosen)} of {len(items)}: "
                     f"{str(error).splitlines()[0]}. What is finished is kept: run the same command again"
                 ) from error
-            for position, result in enumerate(results, start):
+            for position, (ran_before, result) in enumerate(results, start):
+                self.again += [items[position]] * ran_before
                 if isinstance(result, AttrCloakError):
                     raise result
                 yield position, result
@@ -84,13 +87,21 @@ def _session_here(builder: Any) -> Any:
         ) from error
 
 
-def _keeping_errors(function: Callable[[Item], Result]) -> Callable[[Item], Result | AttrCloakError]:
-    """Errors raised on purpose come back as values, so that they arrive as what they are."""
+def _counting(function: Callable[[Item], Result]) -> Callable[[Item], tuple[int, Result | AttrCloakError]]:
+    """The function, and how often its task ran before.
 
-    def call(item: Item) -> Result | AttrCloakError:
+    Errors raised on purpose come back as values, so that they arrive as what they are.
+    """
+
+    def call(item: Item) -> tuple[int, Result | AttrCloakError]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        assert context is not None  # in a task
+        ran_before = context.attemptNumber()
         try:
-            return function(item)
+            return ran_before, function(item)
         except AttrCloakError as error:
-            return error
+            return ran_before, error
 
     return call

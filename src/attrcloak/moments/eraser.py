@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile
+from attrcloak.errors import InvalidInput, NotSupported, UnreadableFile, not_there
 from attrcloak.moments.cell_key import CellKey
 from attrcloak.moments.cell_moments import Matrix
 from attrcloak.moments.tile_passes import tile_passes
@@ -244,6 +244,8 @@ class Eraser:
         from safetensors import SafetensorError, safe_open
 
         path = Path(path)
+        if not path.exists():
+            raise UnreadableFile(not_there(path, path))
         try:
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}

@@ -231,7 +231,7 @@ def join_people(
     if (requests is not None or users is not None) and len(people.columns) > most:
         raise InvalidInput(
             f"{source.shown}: {len(people.columns)} attributes, and requests can be for {most} at most; name those to "
-            "use (--columns, columns=)"
+            "use with columns="
         )
     asks = scan_requests(requests, users, folder, people.columns)
     keys, offsets = table_keys(parts, folder / "table.keys", progress)

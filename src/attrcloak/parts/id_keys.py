@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.data.named_columns import WHOLE_NUMBER, some
+from attrcloak.data.named_columns import WHOLE_NUMBER, no_id_type, some
 from attrcloak.errors import InvalidInput
 
 Words = NDArray[np.uint64]
@@ -67,7 +67,7 @@ def keys_of(column: Any, name: str, first_row: int = 0) -> Keys:
     if pa.types.is_integer(column.type):
         return Keys(_whole(column.to_numpy(zero_copy_only=False)))
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise InvalidInput(f"column {name!r} is of type {column.type}; ids are whole numbers or text")
+        raise InvalidInput(no_id_type(name, column.type))
     whole = pc.match_substring_regex(column, WHOLE_NUMBER)
     if pc.all(whole).as_py() is not False:
         return Keys(_whole(column.cast(pa.int64()).to_numpy(zero_copy_only=False)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from attrcloak.errors import InvalidInput, UnreadableFile
+from attrcloak.errors import InvalidInput, UnreadableFile, not_there
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BLOCK = 1 << 20
@@ -126,15 +126,23 @@ class Location:
 
         info = self._info()
         if info.type.name == "NotFound":
-            raise UnreadableFile(f"{self.shown}: there is no such file or folder")
+            raise UnreadableFile(self._not_there())
         if info.type.name != "Directory":
             return [(self.name, self)]
         below = self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True))
         names = sorted(entry.path[len(self.path) + 1 :] for entry in below if entry.is_file)
         names = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
         if not names:
-            raise UnreadableFile(f"{self.shown}: the folder holds no files")
+            raise UnreadableFile(
+                f"{self.shown}: the folder holds no files (names that begin with . or _ do not count); name the one "
+                "that has them"
+            )
         return [(name, self / name) for name in names]
+
+    def _not_there(self) -> str:
+        if self.is_local:
+            return not_there(self.shown, Path(self.path), "file or folder")
+        return f"{self.shown}: there is no such file or folder; check the bucket and the name"
 
     def open(self) -> Any:
         """A pyarrow file to read from."""
@@ -251,18 +259,6 @@ class Digested:
 def is_uri(text: str) -> bool:
     """Whether a text is a URI and not a local path."""
     return _URI.match(text) is not None
-
-
-def as_directory_or_file(text: str) -> Location:
-    """The location of an input that has to be there.
-
-    Raises:
-        UnreadableFile: it is not.
-    """
-    location = Location.of(text)
-    if not location.exists:
-        raise UnreadableFile(f"{location.shown}: there is no such file or folder")
-    return location
 
 
 def refuse_nesting(inputs: "list[Location]", output: Location) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from attrcloak.data.ids import read_as_floats
 from attrcloak.errors import MOST_NAMED, InvalidInput, raise_if
 from attrcloak.parts.id_join import Joined, Noted
 from attrcloak.parts.id_keys import keys_of
@@ -43,10 +44,11 @@ def refuse_misfits(
         problems.append(f"{table}: {_repeated(joined.in_table, _ids(parts))}")
     raise_if(problems)
     if rows and not joined.matched:
+        of_table, of_people = _first(_ids(parts)), _first(id_batches(source, people.id_column))
         raise InvalidInput(
             f"none of the {rows} users of the table is among the {people.listed.keys.rows} listed people (table: "
-            f"{_first(_ids(parts))}; people: {_first(id_batches(source, people.id_column))}); is the id column the "
-            "right one?"
+            f"{_in_words(of_table)}; people: {_in_words(of_people)}); "
+            + (read_as_floats([*of_table, *of_people]) or "is the id column the right one?")
         )
     if joined.absent.count:
         asked = ", ".join(
@@ -56,14 +58,21 @@ def refuse_misfits(
         )
         if asked:
             assert requests is not None  # somebody asked
+            found = _found(joined.absent, id_batches(requests, "user_id"), 1)
             problems.append(
                 f"{requests.shown}: requests are of users who are not listed in {source.shown} ({asked}): "
-                f"{_named(joined.absent, requests)}; drop these lines, or list the users"
+                f"{_places(joined.absent, found)}; "
+                + (read_as_floats(name for name, _ in found) or "drop these lines, or list the users")
             )
         if users is not None and joined.absent_asks[-1]:
+            found = _found(joined.absent, id_batches(users, "user_id"), 1)
             problems.append(
                 f"{users.shown}: {joined.absent_asks[-1]} of these users are not listed in {source.shown}: "
-                f"{_named(joined.absent, users)}; drop these lines, or give the people as they were at the run"
+                f"{_places(joined.absent, found)}; "
+                + (
+                    read_as_floats(name for name, _ in found)
+                    or "drop these lines, or give the people as they were at the run"
+                )
             )
     elif users is not None and joined.elsewhere_asks[-1]:
         problems.append(
@@ -73,9 +82,8 @@ def refuse_misfits(
     raise_if(problems)
 
 
-def _named(noted: Noted, source: Location) -> str:
+def _places(noted: Noted, found: Sequence[tuple[str, list[str]]]) -> str:
     """Some of these ids, with where each is in a list."""
-    found = _found(noted, id_batches(source, "user_id"), 1)
     named = ", ".join(f"{name} ({rows[0]})" for name, rows in found)
     return f"{named}{', ...' if noted.count > len(found) else ''}"
 
@@ -118,7 +126,10 @@ def _ids(parts: Sequence[Part]) -> Iterator[tuple[str, int, Any]]:
         first += part.rows
 
 
-def _first(batches: Iterator[tuple[str, int, Any]]) -> str:
+def _first(batches: Iterator[tuple[str, int, Any]]) -> list[Any]:
     _, _, batch = next(batches)
-    values = batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist()
-    return ", ".join(repr(value) for value in values)
+    return list(batch[:3].tolist() if isinstance(batch, np.ndarray) else batch[:3].to_pylist())
+
+
+def _in_words(ids: Sequence[Any]) -> str:
+    return ", ".join(repr(value) for value in ids)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.data.embeddings import FLOATS, another_type
 from attrcloak.errors import MOST_NAMED, InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
@@ -138,14 +139,14 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
         try:
             parts.append(readers[suffixes[0]](name, location, id_column, vector_column))
         except InvalidInput as error:
-            for text in error.problems:
-                found.setdefault(text.removeprefix(f"{location.shown}: "), []).append(location)
+            for text in _without_file(location, error):
+                found.setdefault(text, []).append(location)
     problems = [_in_files(text, places) for text, places in found.items()]
     if problems and parts and parts[0].id_column is not None:
         names = f"ids in {parts[0].id_column!r} and vectors in {parts[0].vector_column!r}"
         problems.append(f"{parts[0].location.shown} can be read, with {names}")
     raise_if(problems)
-    _check_agreement(parts)
+    _check_agreement(table, parts)
     if not any(part.rows for part in parts):
         raise InvalidInput(f"{table.shown}: there are no rows")
     filled = next(part for part in parts if part.rows)
@@ -154,7 +155,12 @@ def open_parts(table: Location, id_column: str | None = None, vector_column: str
 
 def in_file(location: Location, error: InvalidInput) -> list[str]:
     """The problems of an error, each with the name of the file."""
-    return [text if text.startswith(location.shown) else f"{location.shown}: {text}" for text in error.problems]
+    return [_in_files(text, [location]) for text in _without_file(location, error)]
+
+
+def _without_file(location: Location, error: InvalidInput) -> list[str]:
+    """The problems of an error without the name of the file, which those of its reader have and others have not."""
+    return [text.removeprefix(f"{location.shown}: ") for text in error.problems]
 
 
 def _in_files(text: str, places: list[Location]) -> str:
@@ -173,11 +179,11 @@ def rows_per_batch(dim: int, dtype: np.dtype[Any], at_least: int = 0) -> int:
 
 def check_type(dtype: np.dtype[Any]) -> None:
     """Raise InvalidInput unless vectors of that type can be streamed."""
-    if dtype not in (np.float16, np.float32, np.float64):
-        raise InvalidInput(f"vectors are of type {dtype}, expected float16, float32 or float64")
+    if dtype not in FLOATS:
+        raise InvalidInput(another_type(dtype))
 
 
-def _check_agreement(parts: list[Part]) -> None:
+def _check_agreement(table: Location, parts: list[Part]) -> None:
     filled = [part for part in parts if part.rows] or parts
     problems = []
     for what, words in (
@@ -193,7 +199,8 @@ def _check_agreement(parts: list[Part]) -> None:
         others = [f"{name} ({value})" for name, value in values.items() if value != first]
         if others:
             problems.append(
-                f"{len(others)} of {len(filled)} files differ in the {words} from {filled[0].name} "
-                f"({first}): {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
+                f"{table.shown}: {len(others)} of {len(filled)} files differ in the {words} from {filled[0].name} "
+                f"({first}): {', '.join(others[:MOST_NAMED])}{', ...' if len(others) > MOST_NAMED else ''}; a folder "
+                "is one table: move the files of others out, or write them alike"
             )
     raise_if(problems)

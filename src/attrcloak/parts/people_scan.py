@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.data.attributes import CROSS, Attribute, crossed
-from attrcloak.data.named_columns import id_name, missing_column, text_options
+from attrcloak.data.named_columns import UnevenRows, id_name, missing_column, text_options
 from attrcloak.data.people_files import MOST_CLASSES, attribute_of
 from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.id_join import Listed
@@ -203,7 +203,7 @@ class _Values:
         if len(numbers) > self._most:
             raise InvalidInput(
                 f"column {self._name!r} has more distinct values than the {self._most} an attribute may have; leave it "
-                "out by naming the columns to use"
+                "out by naming the columns to use with columns=, or put its values into groups"
             )
         rows = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return np.asarray(np.array([*seen, -1], dtype=np.int64)[rows])
@@ -254,7 +254,7 @@ def _columns(place: Location) -> list[str]:
     with place.reading(), place.open() as file:
         if _is_parquet(place):
             return list(pq.read_schema(file).names)
-        return list(_text_reader(place, file).schema.names)
+        return list(_text_reader(place, file, UnevenRows()).schema.names)
 
 
 def batches_of(files: Sequence[Location], columns: list[str]) -> Iterator[tuple[Location, int, Any]]:
@@ -262,29 +262,31 @@ def batches_of(files: Sequence[Location], columns: list[str]) -> Iterator[tuple[
     import pyarrow.parquet as pq
 
     for place in files:
+        uneven = UnevenRows()
         with place.reading(), place.open() as file:
             if _is_parquet(place):
                 parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
                 names = parquet.schema_arrow.names
                 reader: Any = None
             else:
-                reader = _text_reader(place, file)
+                reader = _text_reader(place, file, uneven)
                 names = reader.schema.names
             raise_if([f"{place.shown}: {missing_column(name, names)}" for name in columns if name not in names])
             first_row = 0
             for batch in reader if reader is not None else parquet.iter_batches(_ROWS, columns=columns):
                 yield place, first_row, batch
                 first_row += batch.num_rows
+        uneven.refuse(place.shown)
 
 
-def _text_reader(place: Location, file: Any) -> Any:
+def _text_reader(place: Location, file: Any, uneven: UnevenRows) -> Any:
     import pyarrow.csv as pacsv
 
     if not file.size():
         raise UnreadableFile(f"{place.shown}: the file is empty")
     header = file.read_at(min(file.size(), 1 << 16), 0).decode("utf-8-sig", errors="replace").splitlines()[0]
     file.seek(0)
-    options = text_options(header, "," if place.path.lower().endswith(".csv") else "\t")
+    options = text_options(header, "," if place.path.lower().endswith(".csv") else "\t", uneven)
     return pacsv.open_csv(file, read_options=pacsv.ReadOptions(block_size=_BLOCK), **options)
 
 

@@ -59,8 +59,7 @@ def apply_to_everybody(eraser: Eraser, table: EmbeddingTable) -> EmbeddingTable:
 def _moved(
     eraser: Eraser, table: EmbeddingTable, cells: NDArray[np.integer], moves: NDArray[np.bool_]
 ) -> EmbeddingTable:
-    if len(table.free_columns) != eraser.dim:
-        raise InvalidInput(f"the eraser is for {eraser.dim} dimensions, the table has {len(table.free_columns)}")
+    check_width(eraser, len(table.free_columns), "the table")
     scaled = unit_length(table, eraser.common_length)[0] if eraser.scaling == "unit" else table
     return scaled.with_free(eraser.apply(scaled.free, cells), moves)
 
@@ -90,6 +89,15 @@ def undo(
     if people is None:
         raise InvalidInput("an eraser needs the people it was fitted on, to know whom to move back by which map")
     return apply_eraser(way_back(how), table, people, users=users)
+
+
+def check_width(eraser: Eraser, width: int, table: str) -> None:
+    """Raise InvalidInput when maps are not for vectors of that many free columns; ``table`` is whose they are."""
+    if width != eraser.dim:
+        raise InvalidInput(
+            f"{table} has {width} dimensions, and the eraser is for {eraser.dim}: its maps are of another table; give "
+            "the two of one recommender"
+        )
 
 
 def way_back(eraser: Eraser) -> Eraser:

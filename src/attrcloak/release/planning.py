@@ -29,6 +29,12 @@ def method_for(table: EmbeddingTable) -> Calibrated:
     classes show to chance and not below it. The flow keeps more of the recommendations, and shows less to networks and
     neighbours; but classes go on to differ in the directions in which they did, by as much as chance would have it,
     and who knows these directions from an old table reads along them.
+
+    Args:
+        table: the vectors; only how many and how wide they are is looked at.
+
+    Returns:
+        The method with its default settings.
     """
     small = len(table) <= FLOW_USERS and len(table.free_columns) <= FLOW_DIMENSIONS
     return CalibratedFlow() if small else Calibrated()

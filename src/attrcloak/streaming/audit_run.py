@@ -19,7 +19,7 @@ from attrcloak.parts import Location, open_parts
 from attrcloak.progress import Progress
 from attrcloak.streaming.passes import WORKER, free_columns, measure
 from attrcloak.streaming.sample_audit import Sample, audit_sample
-from attrcloak.streaming.stages import Stages, by_part
+from attrcloak.streaming.stages import Stages, by_part, done_again, say_done_again
 from attrcloak.streaming.statistics import Leak, leaks
 from attrcloak.streaming.workspace import passing
 
@@ -35,12 +35,14 @@ class FilesAudit:
         leaks: moments of everybody whose class is known, or who asked; ``before`` and ``after`` are the same.
         users: rows of the table.
         classes: of each attribute.
+        warnings: what was read again because a worker died, in a sentence.
     """
 
     report: AuditReport
     leaks: tuple[Leak, ...]
     users: int
     classes: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
     def breaks(self, limits: Mapping[str, float]) -> list[str]:
         """A sentence for each gate that is not passed, by an attacker on the sample or by the moments of everybody.
@@ -149,4 +151,5 @@ def audit_files(
             judged="everybody" if requests is None else "requests", progress=progress,
         )  # fmt: skip
     classes = {name: len(of_attribute) for name, of_attribute in groups.classes.items()}
-    return FilesAudit(report, leaks(moments, moments, moments, seed), groups.users, classes)
+    again = say_done_again(done_again(runner, parts), table.shown, len(parts))
+    return FilesAudit(report, leaks(moments, moments, moments, seed), groups.users, classes, tuple(again))

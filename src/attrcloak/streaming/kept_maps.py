@@ -8,6 +8,7 @@ from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_moments import CellMoments
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Location, Part
+from attrcloak.release.kept_maps import check_width
 from attrcloak.streaming.passes import free_columns
 from attrcloak.streaming.workspace import SCHEMA
 from attrcloak.unlearning.method import Length, Solution
@@ -49,9 +50,8 @@ class KeptMaps:
         Raises:
             InvalidInput: others were named, or the table has another width than the maps.
         """
-        attributes, width = self.eraser.key.attributes, len(free_columns(part))
-        if width != self.eraser.dim:
-            raise InvalidInput(f"the eraser is for {self.eraser.dim} dimensions, the table has {width}")
+        attributes = self.eraser.key.attributes
+        check_width(self.eraser, len(free_columns(part)), part.location.shown)
         if asked is not None and tuple(asked) != attributes:
             raise InvalidInput(f"the eraser is for {', '.join(attributes)}, and {', '.join(asked)} were named")
         return attributes

@@ -27,7 +27,7 @@ from attrcloak.streaming.maps import scaled, solve_maps
 from attrcloak.streaming.passes import WORKER
 from attrcloak.streaming.sample_audit import Sample, check_sample
 from attrcloak.streaming.sources import Sources, free_target, open_sources
-from attrcloak.streaming.stages import Stages
+from attrcloak.streaming.stages import Stages, done_again, say_done_again
 from attrcloak.streaming.statistics import Leak, leaks
 from attrcloak.streaming.workspace import SCHEMA, Workspace, remove_folder, remove_leftover
 from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
@@ -44,7 +44,7 @@ class StreamedRelease:
         eraser: the maps; a secret. None for methods that move users one by one.
         leaks: surrogates of everybody who asked, before, after and by chance.
         check: attacks on a sample, and the verdict; None when it was left out.
-        warnings: what was left as it was, a sentence each.
+        warnings: what was left as it was, and what was done again because a worker died, a sentence each.
     """
 
     manifest: dict[str, Any]
@@ -173,6 +173,8 @@ def unlearn_files(
                 Sample.of(vectors, sampled, groups), found, method.name, attackers=attackers, protocol=protocol,
                 seed=seed, progress=progress,
             )  # fmt: skip
+        again = done_again(runner, parts)
+        warnings += tuple(say_done_again(again, place.shown, len(parts)))
         filled = next(part for part in parts if part.rows)
         manifest = {
             "schema": SCHEMA,
@@ -198,6 +200,7 @@ def unlearn_files(
             "inputs": _with_digests(about["inputs"], space),
             "outputs": {part.name: asdict(file) for part, file in zip(parts, written, strict=True)},
             "engine": runner.name,
+            "done_again": len(again),
             "seconds": time.perf_counter() - began,
         }
         if eraser_file is not None and outcome.eraser is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.engines import Engine
+from attrcloak.errors import MOST_NAMED
 from attrcloak.json_text import dump
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Groups, Location, Part, Written, join_people
@@ -222,6 +223,29 @@ def _digest(path: Path) -> str:
     """SHA-256 of a file of this machine."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def done_again(engine: Engine, parts: Sequence[Part]) -> list[str]:
+    """The names of the parts that ran once more because a worker died, in the order of the table."""
+    names = {item.part.name for item in engine.again}
+    return [part.name for part in parts if part.name in names]
+
+
+def say_done_again(names: Sequence[str], table: str, parts: int) -> list[str]:
+    """The sentence for parts that were done again, if there are any.
+
+    Args:
+        names: of these parts.
+        table: what messages call the table.
+        parts: how many it has.
+    """
+    if not names:
+        return []
+    shown = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    return [
+        f"{table}: {len(names)} of {parts} files were done again after a worker died ({shown}); what came out "
+        "is the same. Was it killed for lack of memory? Fewer workers take less"
+    ]
 
 
 def by_part(sampled: NDArray[np.int64], groups: Groups) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:

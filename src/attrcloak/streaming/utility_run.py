@@ -1,8 +1,8 @@
 """What a table in files recommends, on a sample of its users, beside another table of the same users."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from attrcloak.parts.pair_sample import SampledPairs, pairs_of, sample_pairs
 from attrcloak.parts.part import in_file
 from attrcloak.progress import Progress
 from attrcloak.streaming.passes import WORKER
+from attrcloak.streaming.stages import done_again, say_done_again
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -42,12 +43,14 @@ class FilesUtility:
         ratios: for each metric the report's mean over the original's, and the ends of its paired 95 % interval; empty
             without an original. NaN where the original's mean is 0, or of one user.
         everybody: whether these are all users with held-out items, not a sample.
+        warnings: what was read again because a worker died, a sentence for each table.
     """
 
     report: UtilityReport
     original: UtilityReport | None
     ratios: Mapping[str, tuple[float, float, float]]
     everybody: bool
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; nothing per user."""
@@ -80,6 +83,8 @@ class _Table(Protocol):
     def name(self) -> str: ...
     @property
     def dim(self) -> int: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
     def lookup(self, index: KeyIndex, progress: Progress | None) -> tuple[NDArray[np.int64], Matrix]:
         """Rows of the index that the table has, in any order, and the vector of each (m, d)."""
@@ -90,6 +95,7 @@ class _Table(Protocol):
 class _InMemory:
     name: str
     table: EmbeddingTable
+    warnings: tuple[str, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -109,6 +115,7 @@ class _InFiles:
     parts: tuple[Part, ...]
     engine: str
     workers: int | None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def dim(self) -> int:
@@ -126,6 +133,7 @@ class _InFiles:
                 done += self.parts[number].rows
                 if progress is not None:
                     progress(f"reading {self.name}", done, int(firsts[-1]))
+        self.warnings.extend(say_done_again(done_again(runner, self.parts), self.name, len(self.parts)))
         return np.concatenate(rows), np.concatenate(vectors)
 
 
@@ -218,7 +226,8 @@ def evaluate_files(
 
     report, *before = [reported(table) for table in tables]
     ratios = {metric: _ratio(report, before[0], metric) for metric in METRICS} if before else {}
-    return FilesUtility(report, before[0] if before else None, ratios, sample.everybody)
+    warnings = tuple(text for table in tables for text in table.warnings)
+    return FilesUtility(report, before[0] if before else None, ratios, sample.everybody, warnings)
 
 
 def _opened(name: str, id_column: str | None, vector_column: str | None, engine: str, workers: int | None) -> _Table:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidSettings, NotSupported
 from attrcloak.moments.arrays import Array, beside, namespace, on_host
@@ -11,7 +12,7 @@ from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.min_norm import leakage_weight
 from attrcloak.progress import Progress
 from attrcloak.unlearning.descent import Objectives, RowSpace, check_weight
-from attrcloak.unlearning.method import Moved, Rows, Step, Stopped
+from attrcloak.unlearning.method import Moved, RecommendationLoss, Rows, Step, Stopped
 
 FARTHEST = 10.0
 """Relative squared move beyond which a descent has diverged. The surrogate cannot tell, for it ignores scale."""
@@ -124,10 +125,19 @@ def _gradient(rows: Rows, position: Array, rng: np.random.Generator) -> tuple[fl
     try:
         loss, pull = rows.recommendation.gradient(position, rng)
     except TypeError as error:
-        if rows.device is None:
+        # Of a loss that fails with arrays too, it is the loss's own error.
+        if rows.device is None or not _works(rows.recommendation, on_host(position), rng):
             raise
         raise NotSupported(
             f"{type(rows.recommendation).__name__}.gradient does not take tensors, which it is given on a device "
             f"({error}); name no device, or let it compute where the user vectors are"
         ) from error
     return loss, beside(pull, position)
+
+
+def _works(loss: RecommendationLoss, vectors: NDArray[np.float64], rng: np.random.Generator) -> bool:
+    try:
+        loss.gradient(vectors, rng)
+    except Exception:  # whatever a loss of the caller's raises
+        return False
+    return True

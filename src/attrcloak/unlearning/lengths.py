@@ -42,7 +42,7 @@ def frozen_length(represents: str) -> NotSupported:
     """What to raise when vectors of one length are asked for where length is part of the score."""
     return NotSupported(
         f"{represents}: frozen columns enter the score, so changing a vector's length would change that "
-        "user's ranking; use length='keep'"
+        "user's ranking; set length to 'keep'"
     )
 
 

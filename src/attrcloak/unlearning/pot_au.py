@@ -88,8 +88,8 @@ class _PostTraining:
             return lambda moved: 2 * self.regularisation * moved
         if not isinstance(rows.recommendation, RankingLoss):
             raise NotSupported(
-                f"{name} with keep='ranking' needs interactions and the recommender's items; "
-                "without them use keep='regularise'"
+                f"{name} keeps rankings and needs interactions and the recommender's items; "
+                "without them set keep to 'regularise'"
             )
         hinge = RankingHinge.of(rows, rows.recommendation, self.ranking_length, self.ranking_margin)
         weight = self.ranking_weight * size * unit / len(hinge.before)

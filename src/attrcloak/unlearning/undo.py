@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
-from attrcloak.errors import InvalidInput, UnreadableFile
+from attrcloak.errors import InvalidInput, UnreadableFile, not_there
 from attrcloak.unlearning.method import UnlearningResult
 from attrcloak.whole_file import replacing
 
@@ -55,7 +55,10 @@ class OriginalRows:
         if users is not None:
             return self._of(users).restore(table)
         if self.vectors.shape[1] != table.dim:
-            raise InvalidInput(f"the undo file holds {self.vectors.shape[1]} dimensions, the table has {table.dim}")
+            raise InvalidInput(
+                f"the table has {table.dim} dimensions, and the undo file {self.vectors.shape[1]}: it is of another "
+                "table; give the two of one recommender"
+            )
         rows = table.ids.rows(self.ids)
         if (rows < 0).any():
             raise InvalidInput(f"{int((rows < 0).sum())} of {len(rows)} users of the undo file are not in the table")
@@ -108,6 +111,8 @@ def read_secret(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """Header and arrays of a safetensors file, for telling an eraser from original rows."""
     from safetensors import SafetensorError, safe_open
 
+    if not path.exists():
+        raise UnreadableFile(not_there(path, path))
     try:
         with safe_open(path, framework="numpy") as file:
             names = list(file.keys())

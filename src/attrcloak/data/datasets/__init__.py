@@ -85,7 +85,7 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
     known = _SETS.get(name)
     if known is None and data_dir is None:
         unknown = not_among("no data set", name, NAMES)
-        raise InvalidSettings(f"{unknown}; a set of your own needs its folder as data_dir (--data-dir)")
+        raise InvalidSettings(f"{unknown}; a set of your own needs its folder: give it with data_dir=")
     tried: list[str] = []
     roots = [] if data_dir is None else [Path(data_dir)]
     inside = (name, known.folder, f"official/{known.folder}") if known else (name,)
@@ -114,8 +114,8 @@ def load(name: str, data_dir: Path | None = None, progress: Progress | None = No
     steps = "\n".join(f"  {number}. {text}" for number, text in enumerate(tried, 1))
     how = f"Fetch {known.url}, unpack it" if known else "Put interactions.parquet and users.parquet in a folder"
     raise DataNotFound(
-        f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder as data_dir "
-        "(--data-dir)" + (", or leave it out to have the set fetched." if known and data_dir is not None else ".")
+        f"data set {name!r} was not found. Tried, in order:\n{steps}\n{how} and give that folder with data_dir="
+        + (", or leave it out to have the set fetched." if known and data_dir is not None else ".")
     )
 
 

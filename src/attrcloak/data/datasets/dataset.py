@@ -85,8 +85,7 @@ class Dataset:
         """
         if not self.people.names:
             wanted = (
-                "ModCloth's body shape is in df_modcloth.csv (column user_attr); give its folder as data_dir "
-                "(--data-dir)"
+                "ModCloth's body shape is in df_modcloth.csv (column user_attr); give its folder with data_dir="
                 if self.name == "modcloth"
                 else "give users.parquet a column for each attribute"
             )
