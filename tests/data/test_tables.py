@@ -98,6 +98,8 @@ def test_a_cover_among_the_users_of_a_table_is_drawn_as_if_nobody_else_were_list
     listed = people.cover(0.5, np.random.default_rng(1), among=table)
     assert (listed.align(table)["g"].marks == here["g"].marks).all()
     assert (listed["g"].asks[50:] == people["g"].asks[50:]).all()
+    with pytest.raises(InvalidInput, match="none of the 1 users of the table is among the 60 listed people"):
+        people.cover(0.5, np.random.default_rng(1), among=Ids(np.array([99])))
 
 
 def test_a_cover_set_needs_a_share_and_somebody_to_cover():

@@ -21,7 +21,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.data.people_files import read_people
 from attrcloak.data.vector_files import read_vectors
-from attrcloak.errors import DamagedWork, InvalidInput, NotSupported, UnreadableFile, WorkerLost
+from attrcloak.errors import DamagedWork, InvalidInput, InvalidSettings, NotSupported, UnreadableFile, WorkerLost
 from attrcloak.moments import Eraser
 from attrcloak.streaming import unlearn_files
 from attrcloak.unlearning import (
@@ -404,6 +404,11 @@ def test_maps_go_where_nothing_of_the_run_lies(world, name):
 
 def refuse_to_write(*_args):
     raise OSError("the disk is full")
+
+
+def test_an_output_needs_a_name(world):
+    with pytest.raises(InvalidSettings, match="no name for the new table"):
+        unlearn_files(replace(world.sources(), output=None), LEACE(), engine="in-process", check=False)
 
 
 def test_an_output_that_is_there_is_not_touched(world):

@@ -283,6 +283,8 @@ class UserAttributes:
         columns = list(self.columns.values())
         marks = np.stack([column.marks for column in columns], axis=1)
         known = np.stack([column.known for column in columns], axis=1)
+        if among is not None:
+            self.align(among)  # says so where none of them is listed
         rows = np.arange(len(self)) if among is None else self.ids.rows(among)
         rows = rows[rows >= 0]
         asked = rows[marks[rows].any(axis=1)]

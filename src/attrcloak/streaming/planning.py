@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attrcloak.engines import engine_of
-from attrcloak.errors import raise_if
 from attrcloak.parts import Location
 from attrcloak.progress import Progress
 from attrcloak.release import Plan
 from attrcloak.release.planning import counts_of
-from attrcloak.release.shortfalls import single_classes, unaudited_classes
-from attrcloak.streaming.left_alone import left_alone
+from attrcloak.release.shortfalls import unaudited_classes
+from attrcloak.streaming.left_alone import left_alone, refuse_nothing_to_do
 from attrcloak.streaming.passes import free_columns
-from attrcloak.streaming.sources import Opened, Sources, Target, free_target, open_sources
+from attrcloak.streaming.sources import Sources, Target, open_sources, refuse_what_is_in_the_way, target_of
 from attrcloak.streaming.stages import Stages
 from attrcloak.streaming.workspace import has_room, passing
 from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
-from attrcloak.unlearning.running import nothing_to_unlearn
 
 _PREFIX = "attrcloak-plan-"
 
@@ -53,8 +51,9 @@ def plan_files(
 ) -> FilesPlan:
     """What ``unlearn_files`` would do with the same arguments, without doing it; it refuses what that would refuse.
 
-    Ids, people and requests are read, vectors are not. What the join needs, about 60 bytes a user, lies in a folder
-    that is removed at the end: beside ``sources.work`` where that is named, else among temporary files.
+    Ids, people and requests are read, vectors and interactions are not. What the join needs, about 60 bytes a user,
+    lies in a folder that is removed at the end: beside ``sources.work`` where that is named, else among temporary
+    files.
 
     Args:
         sources: the files; without an output, nothing is said of what is in its way.
@@ -69,7 +68,9 @@ def plan_files(
         InvalidInput, InvalidSettings, MissingExtra, NotSupported: what ``unlearn_files`` would say before its passes.
     """
     opened = open_sources(sources, method, length)
-    target = None if sources.output is None else free_target(sources, opened, eraser_file)
+    target = None if sources.output is None else target_of(sources, opened)
+    if target is not None:
+        refuse_what_is_in_the_way(target, opened, eraser_file)
     parts, inputs = opened.parts, opened.inputs
     table, people, requests = inputs["vectors"].shown, inputs["people"].shown, inputs.get("requests")
     named = Path(tempfile.gettempdir()) if sources.work is None else Path(sources.work).absolute().parent
@@ -81,10 +82,7 @@ def plan_files(
         census = groups.census(by_request=requests is not None)
         warnings = left_alone(parts, groups, census, table, people, None if requests is None else requests.shown)
         name = runner.name
-    if not census.moving:
-        raise nothing_to_unlearn(census.users, tuple(census.classes))
-    alike = single_classes(census, people)
-    raise_if(alike if len(alike) == len(census.classes) else [])
+    refuse_nothing_to_do(census, people)
     dim = len(free_columns(parts[0]))
     return FilesPlan(
         method=opened.method.name,
@@ -95,11 +93,11 @@ def plan_files(
         files=len(parts),
         engine=name,
         disk_bytes=opened.disk_bytes,
-        writes=tuple(_written(opened, target, eraser_file)),
+        writes=tuple(_written(target, eraser_file)),
     )
 
 
-def _written(opened: Opened, target: Target | None, eraser_file: Path | None) -> Iterator[str]:
+def _written(target: Target | None, eraser_file: Path | None) -> Iterator[str]:
     if target is not None:
         yield target.output.shown
         yield target.manifest.shown

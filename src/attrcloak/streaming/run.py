@@ -13,26 +13,24 @@ from typing import Any
 from attrcloak import __version__
 from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
-from attrcloak.errors import raise_if
 from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Part
 from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Check, Verdict
-from attrcloak.release.shortfalls import single_classes
 from attrcloak.streaming.descent import solve_by_descent
 from attrcloak.streaming.kept_maps import KeptMaps
-from attrcloak.streaming.left_alone import left_alone
+from attrcloak.streaming.left_alone import left_alone, refuse_nothing_to_do
 from attrcloak.streaming.maps import scaled, solve_maps
 from attrcloak.streaming.passes import WORKER
 from attrcloak.streaming.sample_audit import Sample, check_sample
-from attrcloak.streaming.sources import Sources, free_target, open_sources
+from attrcloak.streaming.sources import Sources, open_sources, refuse_what_is_in_the_way, target_of
 from attrcloak.streaming.stages import Stages, done_again, say_done_again
 from attrcloak.streaming.statistics import Leak, leaks
 from attrcloak.streaming.workspace import SCHEMA, Workspace, remove_folder, remove_leftover
 from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
 from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
-from attrcloak.unlearning.running import key_commitment, nothing_to_unlearn
+from attrcloak.unlearning.running import key_commitment
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +109,11 @@ def unlearn_files(
     opened = open_sources(sources, method, length)
     method, parts, inputs, kept = opened.method, opened.parts, opened.inputs, opened.kept
     place, people, requests = inputs["vectors"], inputs["people"], inputs.get("requests")
-    target = free_target(sources, opened, eraser_file)
+    target = target_of(sources, opened)
     output, staging, space = target.output, target.staging, target.space
     output.require_bucket()
     remove_leftover(space.folder)
+    refuse_what_is_in_the_way(target, opened, eraser_file)
     files = {what: dict(place.files()) for what, place in inputs.items()}
     about: dict[str, Any] = {
         "version": __version__,
@@ -136,11 +135,8 @@ def unlearn_files(
         groups, sampled = stages.join(inputs, sources.id_column, opened.columns)
         if kept is not None:
             kept.under(groups.key, groups.users_of_cells)  # who has no map is said before a pass is made
-        if not groups.moving:
-            raise nothing_to_unlearn(groups.users, tuple(groups.classes))
         census = groups.census(by_request=requests is not None)
-        alike = single_classes(census, people.shown)
-        raise_if(alike if kept is None and len(alike) == len(groups.classes) else [])
+        refuse_nothing_to_do(census, people.shown, by_kept_maps=kept is not None)
         sampled = sampled if check else sampled[:0]
         with ThreadPoolExecutor(1) as beside:
             if not runner.in_this_process:

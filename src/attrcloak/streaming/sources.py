@@ -131,17 +131,16 @@ def open_sources(sources: Sources, method: MomentMethod | RowMethod, length: Len
     return Opened(method, parts, inputs, items, kept, columns, _scaling(method, parts[0], length))
 
 
-def free_target(sources: Sources, opened: Opened, eraser_file: Path | None) -> Target:
-    """See that nothing is in the way of what a run writes, and that there is room for it; nothing is made yet.
+def target_of(sources: Sources, opened: Opened) -> Target:
+    """Where a run writes, apart from what it reads; nothing is made yet.
 
     Args:
         sources: the files.
         opened: what is read of them.
-        eraser_file: where the maps are to be kept.
 
     Raises:
         InvalidSettings: there is no name for the new table, or no folder for what is not finished.
-        InvalidInput: something is in the way, or the disk is full.
+        InvalidInput: an input would be written over or removed, or the name has another ending.
     """
     if sources.output is None:
         raise InvalidSettings("there is no name for the new table; give it one (output=)")
@@ -154,12 +153,27 @@ def free_target(sources: Sources, opened: Opened, eraser_file: Path | None) -> T
         )
     staging = output.beside(f"{output.name}.partial")
     space = Workspace(_work_folder(sources, output, staging))
-    target = Target(output, staging, space)
     work = Location.of(space.folder)
     refuse_containing(work, [*inputs, output])
     refuse_nesting(inputs, work)
+    return Target(output, staging, space)
+
+
+def refuse_what_is_in_the_way(target: Target, opened: Opened, eraser_file: Path | None) -> None:
+    """See that all a run writes has a place that is free, and that there is room for it.
+
+    Args:
+        target: where it writes.
+        opened: what it reads.
+        eraser_file: where the maps are to be kept.
+
+    Raises:
+        InvalidInput: something is in the way, or the disk is full.
+    """
+    output, staging, space = target.output, target.staging, target.space
     if eraser_file is not None:
-        _check_eraser_file(eraser_file, [*inputs, output, staging, work], target.manifest)
+        taken = [*opened.inputs.values(), output, staging, Location.of(space.folder)]
+        _check_eraser_file(eraser_file, taken, target.manifest)
         if not space.holds_eraser(eraser_file):
             refuse_to_lose_a_way_back([eraser_file])
     if staging.exists and not space.is_begun and Path(staging.path) != space.folder:
@@ -168,7 +182,6 @@ def free_target(sources: Sources, opened: Opened, eraser_file: Path | None) -> T
         raise InvalidInput(f"{output.shown} is there already; remove it or give the output another name")
     if output.is_local and not space.is_begun:
         has_room(Path(staging.path), opened.disk_bytes)
-    return target
 
 
 def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMethod | Calibrated | AttrCloakDD:
