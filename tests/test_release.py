@@ -82,9 +82,22 @@ def test_one_attacker_away_from_chance_is_named(changes: dict[str, object], word
     assert verdict.next_steps
 
 
-def test_a_small_leak_and_a_wide_interval_do_not_count_as_demonstrated() -> None:
-    assert judge(report(found(balanced_accuracy=0.52, ci=(0.505, 0.535)))).protected  # within the margin
-    assert judge(report(found(balanced_accuracy=0.56, ci=(0.46, 0.66), adaptive_balanced_accuracy=0.56))).protected
+def test_within_the_margin_is_protected_however_sure_it_is() -> None:
+    assert judge(report(found(balanced_accuracy=0.52, ci=(0.505, 0.535)))).protected
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_beyond_the_margin_is_refused_and_said_to_be_chance_perhaps(side: int) -> None:
+    wide = found(balanced_accuracy=0.5 + side * 0.034, ci=(0.5 + side * 0.034 - 0.037, 0.5 + side * 0.034 + 0.037))
+    verdict = judge(report(found(), wide))
+    assert not verdict.protected
+    [reason] = verdict.reasons
+    assert "among so few users that may be chance" in reason
+    assert "another key" in verdict.next_steps[0]
+    sure = judge(report(replace(wide, ci=(0.5 + side * 0.033, 0.5 + side * 0.035))))
+    assert "may be chance" not in sure.reasons[0]
+    assert not any("another key" in step for step in sure.next_steps)
+    assert judge(report(replace(wide, balanced_accuracy=0.5 + side * 0.029))).protected
 
 
 def test_relabelling_counts_even_where_the_plain_answers_are_within_their_interval() -> None:
@@ -165,7 +178,7 @@ def test_one_attacker_in_twelve_beyond_its_own_interval_is_enough() -> None:
 
 def test_what_wide_intervals_cannot_show_is_warned_of() -> None:
     narrow = found(attribute="age", ci=(0.49, 0.52))
-    wide = found(balanced_accuracy=0.59, ci=(0.46, 0.72))
+    wide = found(balanced_accuracy=0.52, ci=(0.39, 0.65))
     verdict = judge(report(narrow, wide))
     assert verdict.protected
     [warning] = verdict.warnings

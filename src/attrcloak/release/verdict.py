@@ -18,6 +18,7 @@ MARGIN = 0.03
 _ANOTHER_TIME = 0.005
 """Attacked anew with other seeds, one table gives balanced accuracies that differ by so much. The line is drawn that
 far before the margin, or half of the tables at the margin would be found beyond it by the next who looks."""
+_PERHAPS_CHANCE = "among so few users that may be chance"
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Verdict:
     """Whether the attackers of the audit are at chance, from both sides.
 
     Attributes:
-        protected: every attacker on the vectors is, within the margin or within its interval. With few users intervals
-            are wide, and that says little.
+        protected: every attacker on the vectors is, within the margin. With few users intervals are wide, and that
+            says little.
         reasons: one sentence for each that is not, and for each attribute that could not be tested.
         next_steps: what to try.
         warnings: what the audit could not look at or could not see, such as classes with too few users or leaks within
@@ -57,15 +58,15 @@ def judge(
 ) -> Verdict:
     """Protected unless an attacker is away from chance.
 
-    An attacker on the vectors counts against a table when its balanced accuracy lies about ``margin`` or more from
-    chance (.005 less, by which another measurement may differ), above or below, and its own 95 % interval excludes
-    chance; or when relabelling its answers (the adaptive attacker) brings it as far above chance and beyond what its
-    interval's width explains. Intervals are not widened
-    for there being many attackers: a table of few users may be refused for nothing, and costs its owner another draw,
-    where one that is passed with a leak costs its users more. The moment equations count above chance only. An
-    attribute without any result counts against the table too: what was not tested is not called protected. Classes that
-    were left out are warned of, and so are attributes whose intervals are wider than the margin, and a table that shows
-    who asked: that is no class of an attribute, and hiding it is not what was asked for.
+    An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
+    above or below, whatever its interval; when it lies .005 less than that from chance, by which another measurement
+    may differ, and its own 95 % interval excludes chance; or when relabelling its answers (the adaptive attacker)
+    brings it as far above chance and beyond what its interval's width explains. Intervals are not widened for there
+    being many attackers, and a table of few users may be refused for nothing: that costs its owner another draw, where
+    one that is passed with a leak costs its users more. The moment equations count above chance only. An attribute
+    without any result counts against the table too: what was not tested is not called protected. Classes that were left
+    out are warned of, and so are attributes whose intervals are wider than the margin, and a table that shows who
+    asked: that is no class of an attribute, and hiding it is not what was asked for.
 
     Args:
         report: of the table.
@@ -84,14 +85,16 @@ def judge(
         numbers = f"{result.balanced_accuracy:.3f} [{low:.3f}, {high:.3f}]"
         apart = result.balanced_accuracy - result.chance
         # Below chance the moment equations do not hold: that attacker has nothing to turn round.
-        counts = apart > line if result.attacker == EQUATIONS else abs(apart) > line
-        demonstrated = counts and not low <= result.chance <= high
-        if demonstrated:
+        leak = apart if result.attacker == EQUATIONS else abs(apart)
+        perhaps_chance = low <= result.chance <= high
+        away = leak > margin or (leak > line and not perhaps_chance)
+        if away:
             side = "above" if apart > 0 else "below"
-            reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f})")
+            but = f", though {_PERHAPS_CHANCE}" if perhaps_chance else ""
+            reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f}){but}")
         half_width = (high - low) / 2
         widest[result.attribute] = max(widest.get(result.attribute, 0.0), half_width)
-        if result.adaptive_balanced_accuracy > result.chance + max(line, half_width) and not demonstrated:
+        if result.adaptive_balanced_accuracy > result.chance + max(line, half_width) and (perhaps_chance or not away):
             reasons.append(
                 f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
                 f"above chance ({result.chance:.3f})"
@@ -122,6 +125,11 @@ def _shows_who_asked(report: AuditReport) -> list[str]:
         f"[{best.ci[0]:.3f}, {best.ci[1]:.3f}]; a cover set ({COVER_SET}) moves others along"
     ]
 
+
+FEW_USERS_STEP = (
+    f"{_PERHAPS_CHANCE}, and no audit can tell: unlearn the table as it was with another key, or wait until more users "
+    "have a known class or ask"
+)
 
 NEXT_STEPS = (
     (("below chance", "moment-equation"), "class moments were made equal, not calibrated: use --method calibrated"),
@@ -183,7 +191,10 @@ def _next_steps(reasons: Sequence[str], method: str | None, affine: bool) -> tup
         steps = AFFINE_NEXT_STEPS if affine else CALIBRATED_NEXT_STEPS
     else:
         steps = NEXT_STEPS
-    return tuple(step for words, step in steps if any(word in text for word in words))
+    found = [step for words, step in steps if any(word in text for word in words)]
+    if _PERHAPS_CHANCE in text:
+        found.insert(0, FEW_USERS_STEP)
+    return tuple(found)
 
 
 def either(verdict: Verdict, by_others: Verdict, method: str) -> Verdict:
