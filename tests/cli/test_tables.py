@@ -117,6 +117,20 @@ def test_a_plan_writes_nothing(world, run):
     assert sorted(world.iterdir()) == before
 
 
+@pytest.mark.parametrize("engine", [[], ["--engine", "in-process"]])
+def test_an_attacker_that_cannot_run_is_said_before_the_work_and_by_a_plan(world, run, monkeypatch, engine):
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    command = ["unlearn", "users.npy", "--attributes", "people.csv", "--columns", "group", "-o", "new.npy", *engine]
+    np.save("users.npy", np.load("users.npz")["vectors"])
+    before = sorted(world.iterdir())
+    for words in (command, [*command, "--plan"]):
+        done = run(*words)
+        assert done.code == 1
+        assert "attrcloak[xgboost]" in done.err
+    assert sorted(world.iterdir()) == before
+    assert run(*command, "--no-audit").code == 0
+
+
 def test_the_default_method_goes_by_the_size_of_the_table(world, run):
     small = run("unlearn", "users.npz", *QUICK, "--plan", "--json")
     assert small.json["method"] == "calibrated-flow"
@@ -125,6 +139,16 @@ def test_the_default_method_goes_by_the_size_of_the_table(world, run):
     Path("large.csv").write_text("user_id,gender\n" + "".join(f"{user},{'FM'[user % 2]}\n" for user in range(users)))
     large = run("unlearn", "large.npz", "--attributes", "large.csv", "--plan", "--json")
     assert large.json["method"] == "calibrated"
+    assert "will be attacked" not in large.err
+
+
+def test_that_a_large_table_is_attacked_in_full_is_said_before(world, run):
+    users = 20_001
+    np.savez("large.npz", vectors=np.eye(2, dtype=np.float32)[np.arange(users) % 2], ids=np.arange(users))
+    Path("large.csv").write_text("user_id,gender\n" + "".join(f"{user},{'FM'[user % 2]}\n" for user in range(users)))
+    plan = ["unlearn", "large.npz", "--attributes", "large.csv", "--plan"]
+    assert "all 20001 users will be attacked for the verdict" in run(*plan).err
+    assert "will be attacked" not in run(*plan, "--no-audit").err
 
 
 def test_only_those_who_ask_move(world, run):

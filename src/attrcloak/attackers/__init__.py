@@ -1,5 +1,8 @@
 """The attackers of an audit. Each is a frozen value with its settings fixed in sight; none is tuned to the table."""
 
+from collections.abc import Sequence
+from importlib.util import find_spec
+
 from attrcloak.attackers.classifiers import (
     Attacker,
     KNNAttacker,
@@ -10,6 +13,7 @@ from attrcloak.attackers.classifiers import (
     XGBoostAttacker,
 )
 from attrcloak.attackers.moment_equations import MomentEquations, moment_equation_attack
+from attrcloak.errors import MissingExtra
 
 ATTACKERS: dict[str, type[Attacker]] = {
     "logistic": LogisticRegressionAttacker,
@@ -31,4 +35,15 @@ __all__ = [
     "RandomAttacker",
     "XGBoostAttacker",
     "moment_equation_attack",
+    "require_attackers",
 ]
+
+
+def require_attackers(names: Sequence[str]) -> None:
+    """See that these attackers can run, before the work whose result they are to judge.
+
+    Raises:
+        MissingExtra: XGBoost is among them and not installed.
+    """
+    if XGBoostAttacker.name in names and find_spec("xgboost") is None:
+        raise MissingExtra("the XGBoost attacker of the audit", "xgboost")

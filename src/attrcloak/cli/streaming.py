@@ -101,18 +101,21 @@ def plan_streaming(
     length: "Length",
     engine: str,
     workers: int | None,
+    check: bool,
     eraser: Path | None,
     as_json: bool,
 ) -> None:
     """Say what a run would do, and do nothing."""
     from attrcloak.json_text import dump
+    from attrcloak.release import CHECK_ATTACKERS
     from attrcloak.reporting.terminal import progress_bar
     from attrcloak.streaming import plan_files
 
     with progress_bar(as_json) as progress:
         planned = plan_files(
-            sources, method, length=length, engine=engine, workers=workers, eraser_file=eraser, progress=progress
-        )
+            sources, method, length=length, engine=engine, workers=workers,
+            attackers=CHECK_ATTACKERS if check else (), eraser_file=eraser, progress=progress,
+        )  # fmt: skip
     if as_json:
         print(dump(planned.to_json()), end="")
         return

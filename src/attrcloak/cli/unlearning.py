@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from attrcloak.release import Release
     from attrcloak.unlearning.method import UnlearningResult
 
+_ATTACKED_QUICKLY = 20_000
+"""Users that are attacked within a few minutes."""
+
 
 def unlearn(
     vectors: Streamable,
@@ -129,8 +132,8 @@ def unlearn(
         key, lengths = files.read_key(key_file), files.length_option(length)
         if plan:
             streaming.plan_streaming(
-                sources, chosen, length=lengths, engine=engine or "auto", workers=workers, eraser=eraser,
-                as_json=as_json,
+                sources, chosen, length=lengths, engine=engine or "auto", workers=workers, check=check,
+                eraser=eraser, as_json=as_json,
             )  # fmt: skip
             return
         streaming.unlearn_streaming(
@@ -180,8 +183,14 @@ def unlearn(
         people = people.cover(
             cover, np.random.default_rng() if key is None else secret_generator(key, b"cover"), among=table.ids
         )
+    if check and len(table) > _ATTACKED_QUICKLY:
+        files.note(
+            f"all {len(table)} users will be attacked for the verdict, which takes far longer than to move them; with "
+            "--engine in-process a sample is, as for files, and --no-audit leaves it out"
+        )
     if plan:
-        planned = release.plan(table, people, chosen, device=device)
+        attackers = release.CHECK_ATTACKERS if check else ()
+        planned = release.plan(table, people, chosen, attackers=attackers, device=device)
         print(dump(planned.to_json()), end="") if as_json else files.show_plan(planned)
         return
     assert new_file is not None  # checked above

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 
+from attrcloak.attackers import require_attackers
 from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.census import Census
@@ -83,6 +84,8 @@ def unlearn(
         everybody asked of those who did: attackers who know a share of everybody, and attackers who know only users
         who did not ask, whose vectors are as they were.
     """
+    if check:
+        require_attackers(attackers)
     names = tuple(attributes) if attributes is not None else people.names
     method = method_for(table) if method is None else method
     result = run(

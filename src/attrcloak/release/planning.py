@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from attrcloak.attackers import require_attackers
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.census import Census
 from attrcloak.data.embeddings import EmbeddingTable
@@ -105,6 +106,7 @@ def plan(
     method: MomentMethod | RowMethod | None = None,
     *,
     attributes: Sequence[str] | None = None,
+    attackers: Sequence[str] = (),
     device: str | None = None,
 ) -> Plan:
     """What ``unlearn`` would do on this table, without doing it; without a method, by ``method_for``.
@@ -114,14 +116,16 @@ def plan(
         people: attributes and marks, joined by id.
         method: None takes the one of ``method_for``.
         attributes: which to unlearn; all by default.
+        attackers: of the audit that would follow; only whether they can run is looked at.
         device: where torch would work; ``seconds`` and ``memory_bytes`` are those of NumPy all the same.
 
     Raises:
         InvalidInput: the table and the people do not fit.
-        InvalidSettings, MissingExtra, NotSupported: what ``unlearn`` would say of the device.
+        InvalidSettings, MissingExtra, NotSupported: what ``unlearn`` would say of the device and the attackers.
     """
     method = method_for(table) if method is None else method
     require_device(device, method)
+    require_attackers(attackers)
     census = Census.of(people, table.ids, attributes)
     d = len(table.free_columns)
     steps = int(getattr(method, "steps", 1))

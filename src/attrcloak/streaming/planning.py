@@ -1,11 +1,12 @@
 """What unlearning would do to a table in files, before it does it: one look at ids, people and requests."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from attrcloak.attackers import require_attackers
 from attrcloak.engines import engine_of
 from attrcloak.parts import Location
 from attrcloak.progress import Progress
@@ -46,6 +47,7 @@ def plan_files(
     length: Length = "auto",
     engine: str = "auto",
     workers: int | None = None,
+    attackers: Sequence[str] = (),
     eraser_file: Path | None = None,
     progress: Progress | None = None,
 ) -> FilesPlan:
@@ -61,12 +63,14 @@ def plan_files(
         length: likewise.
         engine: likewise; started and stopped, to see that it can be.
         workers: likewise.
+        attackers: of the audit that would follow; only whether they can run is looked at.
         eraser_file: where the maps would be kept.
         progress: called with (stage, rows done, rows in all).
 
     Raises:
         InvalidInput, InvalidSettings, MissingExtra, NotSupported: what ``unlearn_files`` would say before its passes.
     """
+    require_attackers(attackers)
     opened = open_sources(sources, method, length)
     target = None if sources.output is None else target_of(sources, opened)
     if target is not None:

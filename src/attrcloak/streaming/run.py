@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attrcloak import __version__
+from attrcloak.attackers import require_attackers
 from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
 from attrcloak.moments.blas_threads import one_thread
@@ -104,8 +105,11 @@ def unlearn_files(
         InvalidInput: files that cannot be used; a work folder of another run; an output or maps that are there already.
         DamagedWork: what was done before a kill was changed since; nobody can go on with it.
         WorkerLost: the engine's workers died too often; call again to go on.
+        MissingExtra: an attacker or the engine needs what is not installed; nothing was begun.
     """
     began = time.perf_counter()
+    if check:
+        require_attackers(attackers)
     opened = open_sources(sources, method, length)
     method, parts, inputs, kept = opened.method, opened.parts, opened.inputs, opened.kept
     place, people, requests = inputs["vectors"], inputs["people"], inputs.get("requests")
