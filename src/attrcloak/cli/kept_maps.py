@@ -86,7 +86,7 @@ def undo(
     vector_column: VectorColumn = None,
     requests: Annotated[str | None, typer.Option(help="The requests as they were at unlearn.")] = None,
     users: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="CSV with a column user_id: only these, who withdrew; everybody else stays as is. All by default."
         ),
@@ -118,13 +118,13 @@ def undo(
     else:
         streaming.refuse_options_of_streams(workers=workers, work=work)
         table_file, new_file, people_file = Path(vectors), Path(output), _path(attributes)
-        files.refuse_inputs_as_outputs([table_file, people_file, eraser, _path(requests), users], [new_file])
+        files.refuse_inputs_as_outputs([table_file, people_file, eraser, _path(requests), _path(users)], [new_file])
         files.refuse_another_format(table_file, new_file)
         from attrcloak.data.vector_files import read_vectors, write_vectors
         from attrcloak.release import undo as run_undo
 
         table = read_vectors(table_file, id_column=id_column, vector_column=vector_column)
-        only = files.read_users(users)
+        only = files.read_users(_path(users))
         if people_file is None or has_rows:
             restored = run_undo(OriginalRows.load(eraser), table, users=only)
         else:
@@ -147,7 +147,7 @@ def _stream(
     engine: str | None,
     workers: int | None,
     *,
-    users: Path | None = None,
+    users: str | None = None,
     back: bool,
 ) -> None:
     columns = ",".join(maps.key.attributes)

@@ -71,7 +71,7 @@ def sources(
     columns: str | None,
     interactions: str | None = None,
     items: str | None = None,
-    users: Path | None = None,
+    users: str | None = None,
 ) -> "Sources":
     """The files of a run; what is not finished of one to a URI lies in the working folder, unless said otherwise."""
     from attrcloak.parts import is_uri
@@ -90,7 +90,7 @@ def sources(
         columns=files.names(columns),
         interactions=interactions,
         items=items,
-        users=None if users is None else str(users),
+        users=users,
     )
 
 
@@ -303,9 +303,10 @@ def move_by_kept_maps(
     from attrcloak.streaming import KeptMaps, moved_already, other_than_at_the_run, unlearn_files
 
     table, people = Location.of(sources.vectors), Location.of(sources.people)
-    asked, users = (None if named is None else Location.of(named) for named in (sources.requests, sources.users))
-    maps = KeptMaps(way_back(eraser), None if users is None else eraser.fingerprint) if back else KeptMaps(eraser)
-    against = other_than_at_the_run(table, people, asked, eraser, users) if back else moved_already(table, eraser)
+    asked = None if sources.requests is None else Location.of(sources.requests)
+    of_some = None if sources.users is None else eraser.fingerprint
+    maps = KeptMaps(way_back(eraser), of_some) if back else KeptMaps(eraser)
+    against = other_than_at_the_run(table, people, asked, eraser) if back else moved_already(table, eraser)
     for text in against:
         files.note(f"warning: {text}")
     with progress_bar() as progress:

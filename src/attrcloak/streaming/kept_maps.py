@@ -70,7 +70,7 @@ def moved_already(table: Location, eraser: Eraser) -> tuple[str, ...]:
 
 
 def other_than_at_the_run(
-    table: Location, people: Location, requests: Location | None, eraser: Eraser, users: Location | None = None
+    table: Location, people: Location, requests: Location | None, eraser: Eraser
 ) -> tuple[str, ...]:
     """What the manifest beside an unlearned table says against undoing it so; nothing where there is none of a run.
 
@@ -79,7 +79,6 @@ def other_than_at_the_run(
         people: as they are given now.
         requests: likewise.
         eraser: the maps that are to be undone.
-        users: for whom alone they are; None is everybody.
     """
     manifest, run = _run_of(table)
     if not run:
@@ -90,11 +89,11 @@ def other_than_at_the_run(
             f"the maps are not those by which {table.shown} was moved, says {manifest.shown}; what comes out is not "
             "what was there before"
         )
-    back = _digests(run, "users")
-    if back and (users is None or _digests_of(users) == back):
+    # Only the list is remembered, by its digest, so whether another list names some of them again nobody can tell.
+    if _digests(run, "users"):
         found.append(
             f"the maps were undone for some users of {table.shown} already, says {manifest.shown}; undone twice, they "
-            "are not what they were: name the others alone (--users)"
+            "are not what they were: see that none of them is named again"
         )
     for what, place in (("people", people), ("requests", requests)):
         if _digests(run, what) != _digests_of(place):
