@@ -241,6 +241,13 @@ def small() -> tuple[EmbeddingTable, UserAttributes]:
     return table, UserAttributes.from_values(table.ids, gender=gender, town=town)
 
 
+@pytest.mark.parametrize("method", [Calibrated(), Calibrated(learned_from="everybody")])
+def test_an_attribute_of_one_class_is_warned_of_whoever_is_learnt_from(method: Calibrated) -> None:
+    table, people = small()
+    alike = UserAttributes.from_values(people.ids, town=["north"] * 200)
+    assert any("has one class among the users" in text for text in plan(table, alike, method).warnings)
+
+
 def test_the_plan_counts_and_does_nothing() -> None:
     table, people = small()
     planned = plan(table, people, Calibrated(), attributes=["gender"])
@@ -256,6 +263,7 @@ def test_the_plan_counts_and_does_nothing() -> None:
     assert (planned.unmet, planned.elsewhere) == ({"gender": 7}, {"gender": 0})
     asked = people.mark({"gender": [0, 5, 6]})
     assert plan(table, asked, MeanRemoval()).moving == 3
+    assert plan(table, asked, MeanRemoval(), attributes=["gender"]).unknown == planned.unknown == 7
     flow = plan(table, people, CalibratedFlow(rounds=50_000), attributes=["gender"])
     assert flow.memory_bytes - planned.memory_bytes == 4 * 200 * 8**2 + 8 * 4 * 128 * 200 + 3 * 8 * 36**2
     assert flow.seconds > 10 * planned.seconds

@@ -172,4 +172,6 @@ def test_bad_vectors_are_named_and_nothing_is_left(world, tmp_path):
 
 def test_files_that_were_read_again_are_named(world, tired):
     tired("audit_run")
-    assert "table: 1 of 3 files were done again" in audited(world, attackers=("random",)).warnings[0]
+    found = audited(world, attackers=("random",))
+    assert "table: 1 of 3 files were done again" in found.warnings[0]
+    assert found.to_json()["warnings"] == list(found.warnings)

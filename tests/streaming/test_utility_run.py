@@ -233,4 +233,6 @@ def test_users_twice_are_refused(world, taken):
 def test_files_that_were_read_again_are_named(world, taken, tired):
     assert found(world).warnings == ()
     tired("utility_run")
-    assert "files were done again" in found(world).warnings[0]
+    again = found(world)
+    assert "files were done again" in again.warnings[0]
+    assert again.to_json()["warnings"] == list(again.warnings)

@@ -80,7 +80,7 @@ def questions(
             problems.append(
                 f"attribute {name!r} has {len(column.classes) - len(left_out)} classes with at least {min_users} known "
                 f"users ({_shares(column.classes, column.counts)}), and an attack needs two; "
-                "is it the right column? Give small classes one name together"
+                "is it the right column? Merge small classes in the list of people"
             )
             continue
         unknown = int((~column.known).sum())

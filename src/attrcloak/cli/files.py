@@ -219,12 +219,17 @@ def say_verdict(verdict: "Verdict | None") -> bool:
 
 def show_plan(planned: "Plan") -> None:
     """Print what a run would do, and to whom."""
-    took = "" if planned.seconds is None else f" and {planned.seconds:.1f} s"
+    # Of a table in files each worker holds a batch and its libraries, which outweigh moments and maps.
+    took = (
+        "moments and maps, beside some hundred MB a worker"
+        if planned.seconds is None
+        else f"memory and {planned.seconds:.1f} s"
+    )
     print(
         f"{planned.moving} of {planned.users} users would move by {planned.method}, in {planned.cells} cells "
-        f"of {planned.dimensions} dimensions\n"
+        f"of {planned.dimensions} dimensions; {planned.unknown} have no known class\n"
         f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
-        f"about {planned.memory_bytes / 1e6:.0f} MB of memory{took}, without the audit"
+        f"about {planned.memory_bytes / 1e6:.0f} MB of {took}, without the audit"
     )
     for name, classes in planned.classes.items():
         asked = planned.asked[name]

@@ -121,7 +121,7 @@ def plan_streaming(
         return
     files.show_plan(planned)
     print(
-        f"{planned.files} files would be read twice by {planned.engine} and take about "
+        f"{planned.files} files would be read by {planned.engine}; the run takes about "
         f"{planned.disk_bytes / 1e6:.0f} MB of disk"
     )
     if planned.writes:

@@ -102,12 +102,18 @@ def _counted(function: Callable[[Item], Result], item: Item) -> tuple[int, Resul
 
     Errors raised on purpose come back as values, so that they arrive as what they are.
     """
-    from ray._private.worker import global_worker
-
-    # No public place tells; where a version of Ray has it elsewhere, only the count is missing.
-    core = getattr(global_worker, "core_worker", None)
-    attempts = getattr(core, "get_current_task_attempt_number", int)
     try:
-        return attempts(), function(item)
+        return _attempts_before(), function(item)
     except AttrCloakError as error:
-        return attempts(), error
+        return _attempts_before(), error
+
+
+def _attempts_before() -> int:
+    """Of this task. No public place tells; where a version of Ray has it elsewhere, only the count is missing."""
+    try:
+        from ray._private.worker import global_worker
+
+        worker: Any = global_worker
+        return int(worker.core_worker.get_current_task_attempt_number())
+    except (ImportError, AttributeError):
+        return 0

@@ -49,6 +49,7 @@ class Plan:
         method: name of the method.
         users: users of the table.
         moving: users who asked for at least one attribute.
+        unknown: users of whom no class is known, listed or not, whether they asked or not.
         dimensions: free columns of the table.
         cells: combinations of classes that occur.
         lone_cells: cells with a single user; their maps give that user's vector away.
@@ -67,6 +68,7 @@ class Plan:
     method: str
     users: int
     moving: int
+    unknown: int
     dimensions: int
     cells: int
     lone_cells: int
@@ -89,6 +91,7 @@ def counts_of(census: Census, dimensions: int) -> dict[str, Any]:
     return {
         "users": census.users,
         "moving": census.moving,
+        "unknown": census.unknown,
         "dimensions": dimensions,
         "cells": census.cells,
         "lone_cells": census.lone_cells,

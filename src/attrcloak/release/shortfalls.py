@@ -19,13 +19,13 @@ def in_memory(census: Census, dimensions: int, method: object) -> tuple[str, ...
     Args:
         census: of the table.
         dimensions: free columns of the table.
-        method: a method; classes may be small for those that learn from users who did not ask.
+        method: a method; few may ask, and all be of one class, for those that learn from users who did not ask.
     """
-    learnt = getattr(method, "learned_from", "asked") == "asked"
+    from_who_asked = getattr(method, "learned_from", "asked") == "asked"
     return (
         *([] if census.by_request else unknown_users(census, PEOPLE)),
         *unmet_requests(census, "the table", PEOPLE, "the list of requests"),
-        *(unlearnable_classes(census, dimensions, PEOPLE) if learnt else []),
+        *(unlearnable_classes(census, dimensions, PEOPLE) if from_who_asked else single_classes(census, PEOPLE)),
     )
 
 

@@ -73,7 +73,8 @@ class FilesAudit:
             for leak in self.leaks
         ]
         return {
-            "schema": "attrcloak/audit-files/1", "users": self.users, "leaks": tables, "audit": self.report.to_json()
+            "schema": "attrcloak/audit-files/1", "users": self.users, "leaks": tables, "audit": self.report.to_json(),
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 

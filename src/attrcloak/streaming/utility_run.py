@@ -60,6 +60,7 @@ class FilesUtility:
             "vectors": _plain(self.report),
             "original": None if self.original is None else _plain(self.original),
             "ratios": {metric: list(ratio) for metric, ratio in self.ratios.items()},
+            "warnings": list(self.warnings),
         }
 
 
