@@ -184,8 +184,17 @@ def test_some_users_go_back_as_in_memory_and_nobody_else_changes_by_a_bit(world,
     ("users", "said"),
     [
         ("user_id\n3\n999999\n", r"1 of these users are not listed in .*people.csv: 999999 \(w.csv row 1\)"),
-        ("user_id\n3\n500000\n", "1 of these users are not in"),
-        ("user_id\n3\n1053\n1060\n", "2 of these users asked for nothing"),
+        ("user_id\n3\n500000\n500000\n", r"1 of these users are not in \S*table: 500000 \(w.csv row 1\); drop"),
+        (
+            "user_id\n999999\n500000\n",
+            r"1 of these users are not listed in .*: 999999 \(w.csv row 0\); drop.*\n"
+            r".*1 of these users are not in \S*table: 500000 \(w.csv row 1\); drop",
+        ),
+        (
+            "user_id\n3\n1060\n1053\n1060\n",
+            r"2 of these users asked for nothing, .* to them: 1060 \(w.csv row 1\), 1053 \(w.csv row 2\);",
+        ),
+        ("user_id\n", "w.csv: names no user; list one user_id a line"),
         ("user\n3\n", "no column user_id; a list of users has a column user_id"),
     ],
 )

@@ -17,9 +17,15 @@ def blas_libraries() -> Any:
     return _found(tuple(name in sys.modules for name in _BRING_THEIR_OWN))
 
 
-def one_thread() -> AbstractContextManager[None]:
-    """BLAS on one thread inside: the same part gives the same bits anywhere, and workers do not crowd each other."""
-    import scipy.linalg  # noqa: F401 - only a BLAS that is there can be limited, and compiled passes call SciPy's
+def one_thread(*, scipy_too: bool = True) -> AbstractContextManager[None]:
+    """BLAS on one thread inside: the same part gives the same bits anywhere, and workers do not crowd each other.
+
+    Args:
+        scipy_too: whether what is inside may call SciPy's BLAS, as compiled passes do. It is loaded for that, since
+            only a BLAS that is there can be limited, and takes longer to load than some tables to measure.
+    """
+    if scipy_too:
+        import scipy.linalg  # noqa: F401
 
     limited: AbstractContextManager[None] = blas_libraries().limit(limits=1)
     return limited

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from attrcloak.data.census import Census, counted
 from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
-from attrcloak.parts.id_join import chunks_of, join
+from attrcloak.parts.id_join import Noted, chunks_of, join
 from attrcloak.parts.id_keys import ROWS_PER_CHUNK, KeyFile, keys_of, uniform
 from attrcloak.parts.location import Location
-from attrcloak.parts.misfits import refuse_misfits
+from attrcloak.parts.misfits import refuse_misfits, refuse_silent
 from attrcloak.parts.part import Part, in_file
 from attrcloak.parts.people_scan import People, numbered_values, scan_people, scan_requests
 from attrcloak.progress import Progress
@@ -226,7 +227,9 @@ def join_people(
         InvalidInput: ids missing or repeated, nobody of the table is listed, users who ask are not listed, a column is
             no attribute, or one of ``users`` is not in the table or asks for nothing.
     """
-    people = scan_people(source, folder, id_column, columns)
+    with ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(table_keys, parts, folder / "table.keys", progress)
+        people = scan_people(source, folder, id_column, columns)
     most = _MOST_BITS if users is None else _MOST_BITS - 1
     if (requests is not None or users is not None) and len(people.columns) > most:
         raise InvalidInput(
@@ -234,21 +237,18 @@ def join_people(
             "use with columns="
         )
     asks = scan_requests(requests, users, folder, people.columns)
-    keys, offsets = table_keys(parts, folder / "table.keys", progress)
+    keys, offsets = reading.result()
     found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
-    joined = join(people.listed, keys, asks, len(people.columns) + (users is not None), found, marks)
+    joined = join(people.listed, keys, asks, len(people.columns), found, marks)
     refuse_misfits(joined, people, source, parts, table, keys.rows, requests, users)
-    elsewhere = dict(zip(people.columns, joined.elsewhere_asks[: len(people.columns)].tolist(), strict=True))
+    elsewhere = dict(zip(people.columns, joined.elsewhere_asks.tolist(), strict=True))
     groups, silent = _finished(
-        people, keys.rows, offsets, found, marks, folder / "rows",
+        people, keys, offsets, found, marks, folder / "rows",
         dict.fromkeys(people.columns, 0) if users is not None else elsewhere,
         by_request=requests is not None, of_some=users is not None,
     )  # fmt: skip
-    if users is not None and silent:
-        raise InvalidInput(
-            f"{users.shown}: {silent} of these users asked for nothing, so nothing was done to them; drop their lines, "
-            "or give the people and requests as they were at the run"
-        )
+    if users is not None:
+        refuse_silent(silent, users)
     chosen = _sample(groups, keys)
     for file in (people.listed.keys, keys, *([asks.keys] if asks else [])):
         file.remove()
@@ -276,7 +276,7 @@ def table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> 
 
 def _finished(
     people: People,
-    rows: int,
+    keys: KeyFile,
     offsets: tuple[int, ...],
     found: Path,
     marks: Path | None,
@@ -285,23 +285,23 @@ def _finished(
     *,
     by_request: bool,
     of_some: bool,
-) -> tuple[Groups, int]:
+) -> tuple[Groups, Noted]:
     """Number the combinations of classes and marks that occur; the first group is that of users who are not listed.
 
     Where requests of some users alone count, their bit follows those of the columns. Those of them who ask for nothing
-    that can be done are counted beside the groups.
+    that can be done are noted beside the groups.
     """
     attributes = people.codes.shape[1]
     of_users = np.uint64(1 << len(people.columns) if of_some else 0)
     bits = np.full(attributes, of_users, dtype=np.uint64)
     if by_request:
         bits |= np.array([sum(1 << column for column in parts) for parts in people.parts], dtype=np.uint64)
-    silent = 0
+    silent = Noted()
     numbered: dict[tuple[int, ...], int] = {(-1,) * attributes + (0,) * attributes: 0}
     counts, unmet = np.zeros(1, dtype=np.int64), np.zeros(attributes, dtype=np.int64)
-    asked = iter(()) if marks is None else chunks_of(marks, np.uint64, rows)
+    asked = iter(()) if marks is None else chunks_of(marks, np.uint64, keys.rows)
     with path.open("wb") as file:
-        for group in chunks_of(found, np.int32, rows):
+        for (_, of_rows), group in zip(keys.chunks(), chunks_of(found, np.int32, keys.rows), strict=True):
             masks, mask_number = np.zeros(1, dtype=np.uint64), np.zeros(1, dtype=np.int64)
             if marks is not None:
                 masks, mask_number = np.unique(next(asked), return_inverse=True)
@@ -314,7 +314,7 @@ def _finished(
                 unmet += users_of_pairs @ (asks & (of_group < 0))
             else:
                 named = (masks[pairs % len(masks)] & of_users) > 0
-                silent += int(users_of_pairs @ (named & ~(asks & (of_group >= 0)).any(axis=1)))
+                silent.add(of_rows.take((named & ~(asks & (of_group >= 0)).any(axis=1))[inverse]))
             combinations = np.concatenate([of_group, asks & (of_group >= 0)], axis=1).tolist()
             numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations]
             final = np.array(numbers, dtype=np.int32)[inverse]

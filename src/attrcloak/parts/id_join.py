@@ -44,7 +44,9 @@ class Joined:
         matched: rows of the table with a person.
         absent_asks: (A,) requests of users who are not listed, per attribute.
         absent: ids of these users.
+        absent_named: ids that are not listed of the users whose requests alone count.
         elsewhere_asks: (A,) requests of users whom the table does not have, per attribute.
+        elsewhere_named: ids that the table does not have of the users whose requests alone count.
     """
 
     in_people: Noted
@@ -52,7 +54,37 @@ class Joined:
     matched: int
     absent_asks: NDArray[np.int64]
     absent: Noted
+    absent_named: Noted
     elsewhere_asks: NDArray[np.int64]
+    elsewhere_named: Noted
+
+
+class _Asks:
+    """Requests that nothing can be done about, so far: counted by attribute, and the ids noted.
+
+    Attributes:
+        asks: (A,) requests, per attribute.
+        users: ids of who asks.
+        named: ids of users whose requests alone count.
+    """
+
+    def __init__(self, attributes: int) -> None:
+        self.asks = np.zeros(attributes, dtype=np.int64)
+        self.users, self.named = Noted(), Noted()
+
+    def add(self, asked: NDArray[np.integer], keys: Keys, *, an_error: bool) -> None:
+        """Count requests; value A says that the requests of that user count.
+
+        Args:
+            asked: (m,) attributes.
+            keys: (m,) of who asks.
+            an_error: whether ids of requests are wanted, which take memory; those of users who are named always are.
+        """
+        attributes = len(self.asks)
+        self.asks += np.bincount(asked, minlength=attributes + 1)[:attributes]
+        self.named.add(keys.take(asked == attributes))
+        if an_error:
+            self.users.add(keys.take(asked < attributes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +106,11 @@ def join(
     Args:
         people: keys and groups.
         table: keys of the table.
-        asks: keys and attributes of requests.
-        attributes: how many there are.
+        asks: keys and attributes of requests; an attribute of A says that this user's requests count.
+        attributes: how many there are, A.
         groups: written: one int32 a row of the table, -1 where its user is not listed.
-        marks: written where there are requests: one uint64 a row, bit j set by a request for attribute j.
+        marks: written where there are requests: one uint64 a row, bit j set by a request for attribute j, bit A where
+            requests count.
     """
     files = [people.keys, table] + ([] if asks is None else [asks.keys])
     rows = sum(file.rows for file in files)
@@ -96,53 +129,52 @@ def _by_position(
     group_of = _Positions(groups.with_name("group-of-id"), width, np.dtype(np.int32))  # +1, 0 where there is nobody
     seen = _Positions(groups.with_name("seen-id"), width, np.dtype(np.uint8))
     mask_of = None if asks is None else _Positions(groups.with_name("asks-of-id"), width, np.dtype(np.uint64))
-    in_people, in_table, of_nobody = Noted(), Noted(), Noted()
+    turn_of = _Positions(groups.with_name("turn-of-id"), width, np.dtype(np.int32))  # in a chunk, to find an id again
+    in_people, in_table = Noted(), Noted()
+    absent, elsewhere = _Asks(attributes), _Asks(attributes)
     for start, keys in people.keys.chunks():
         at = keys.low.view(np.int64) - lowest
-        _note_repeated(in_people, at, group_of.get(at) > 0, lowest)
+        in_people.add(keys.take((group_of.get(at) > 0) | _again(at, turn_of)))
         values = np.fromfile(people.values, dtype=np.int32, count=len(keys), offset=4 * start)
         group_of.set(at, values + 1)
-    absent = np.zeros(attributes, dtype=np.int64)
     if asks is not None and mask_of is not None:
         for start, keys in asks.keys.chunks():
             at = keys.low.view(np.int64) - lowest
             asked = np.fromfile(asks.values, dtype=np.int32, count=len(keys), offset=4 * start)
             nobody = group_of.get(at) == 0
-            absent += np.bincount(asked[nobody], minlength=attributes)
-            of_nobody.add(Keys(keys.low[nobody]))
-            for attribute in range(attributes):
+            absent.add(asked[nobody], keys.take(nobody), an_error=True)
+            for attribute in range(attributes + 1):
                 those = at[asked == attribute]
                 mask_of.set(those, mask_of.get(those) | np.uint64(1 << attribute))
     matched = 0
     with groups.open("wb") as group_file, (marks or Path(os.devnull)).open("wb") as mark_file:
         for _, keys in table.chunks():
             at = keys.low.view(np.int64) - lowest
-            _note_repeated(in_table, at, seen.get(at) > 0, lowest)
+            in_table.add(keys.take((seen.get(at) > 0) | _again(at, turn_of)))
             seen.set(at, np.ones(len(at), dtype=np.uint8))
             found = group_of.get(at) - 1
             matched += int((found >= 0).sum())
             group_file.write(found.data.cast("B"))
             if mask_of is not None:
                 mark_file.write(mask_of.get(at).data.cast("B"))
-    elsewhere = np.zeros(attributes, dtype=np.int64)
     if asks is not None:
         for start, keys in asks.keys.chunks():
             asked = np.fromfile(asks.values, dtype=np.int32, count=len(keys), offset=4 * start)
-            elsewhere += np.bincount(asked[seen.get(keys.low.view(np.int64) - lowest) == 0], minlength=attributes)
-    for positions in (group_of, seen, mask_of):
+            missing = seen.get(keys.low.view(np.int64) - lowest) == 0
+            elsewhere.add(asked[missing], keys.take(missing), an_error=False)
+    for positions in (group_of, seen, mask_of, turn_of):
         if positions is not None:
             positions.remove()
-    return Joined(in_people, in_table, matched, absent, of_nobody, elsewhere)
+    return _joined(in_people, in_table, matched, absent, elsewhere)
 
 
-def _note_repeated(repeated: Noted, at: NDArray[np.int64], before: NDArray[np.bool_], lowest: int) -> None:
-    """Note ids that were there before or are there twice now; only a list out of order needs sorting to tell."""
-    again = at[before]
-    if not (np.diff(at) > 0).all():
-        ordered = np.sort(at)
-        again = np.concatenate([again, ordered[1:][ordered[1:] == ordered[:-1]]])
-    if len(again):
-        repeated.add(Keys((np.unique(again) + lowest).view(np.uint64)))
+def _again(at: NDArray[np.int64], turn_of: "_Positions") -> NDArray[np.bool_]:
+    """(n,) whether a position comes once more after this."""
+    if (np.diff(at) > 0).all():
+        return np.zeros(len(at), dtype=bool)
+    turns = np.arange(len(at), dtype=np.int32)
+    turn_of.set(at, turns)  # of equal positions the last counts
+    return np.asarray(turn_of.get(at) != turns)
 
 
 class _Positions:
@@ -191,8 +223,8 @@ def _by_bucket(
     nothing = np.empty(0, dtype=DEALT)
     found_groups = np.memmap(groups, dtype=np.int32, mode="w+", shape=(max(table.rows, 1),))
     found_marks = None if marks is None else np.memmap(marks, dtype=np.uint64, mode="w+", shape=(max(table.rows, 1),))
-    in_people, in_table, of_nobody, matched = Noted(), Noted(), Noted(), 0
-    absent, elsewhere = np.zeros((2, attributes), dtype=np.int64)
+    in_people, in_table, matched = Noted(), Noted(), 0
+    absent, elsewhere = _Asks(attributes), _Asks(attributes)
     for bucket in range(buckets):
         sources = [keys_and_values(files.take(bucket)) for files in dealt]
         (listed_keys, group), (table_keys, row) = sources[:2]
@@ -207,11 +239,11 @@ def _by_bucket(
         matched += int((group_of[of_table] >= 0).sum())
         if found_marks is not None:
             nobody = group_of[of_asks] < 0
-            absent += np.bincount(asked[nobody], minlength=attributes)
-            of_nobody.add(Keys(ask_keys.low[nobody], ask_keys.highs[nobody]))
+            absent.add(asked[nobody], ask_keys.take(nobody), an_error=True)
             in_the_table = np.zeros(firsts, dtype=bool)
             in_the_table[of_table] = True
-            elsewhere += np.bincount(asked[~in_the_table[of_asks]], minlength=attributes)
+            missing = ~in_the_table[of_asks]
+            elsewhere.add(asked[missing], ask_keys.take(missing), an_error=False)
             mask = np.zeros(firsts, dtype=np.uint64)
             np.bitwise_or.at(mask, of_asks, np.uint64(1) << asked.astype(np.uint64))
             found_marks[row] = mask[of_table]
@@ -219,7 +251,13 @@ def _by_bucket(
     for files in dealt:
         files.remove()
     folder.rmdir()
-    return Joined(in_people, in_table, matched, absent, of_nobody, elsewhere)
+    return _joined(in_people, in_table, matched, absent, elsewhere)
+
+
+def _joined(in_people: Noted, in_table: Noted, matched: int, absent: _Asks, elsewhere: _Asks) -> Joined:
+    return Joined(
+        in_people, in_table, matched, absent.asks, absent.users, absent.named, elsewhere.asks, elsewhere.named
+    )
 
 
 DEALT = np.dtype([("low", np.uint64), ("high", np.uint64), ("value", np.int64)])
@@ -266,7 +304,7 @@ def _twice(number: NDArray[np.int64], keys: Keys) -> Keys:
     """Keys that occur more than once, each once."""
     _, first, counts = np.unique(number, return_index=True, return_counts=True)
     chosen = first[counts > 1]
-    return Keys(keys.low[chosen], keys.highs[chosen])
+    return keys.take(chosen)
 
 
 def chunks_of(path: Path, dtype: type[np.generic], rows: int) -> Iterator[NDArray[np.generic]]:

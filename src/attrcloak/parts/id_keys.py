@@ -40,6 +40,10 @@ class Keys:
         """``high``, zeros where it is None."""
         return np.zeros(len(self.low), dtype=np.uint64) if self.high is None else self.high
 
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Keys":
+        """The keys of some rows, in that order."""
+        return Keys(self.low[rows], None if self.high is None else self.high[rows])
+
 
 def keys_of(column: Any, name: str, first_row: int = 0) -> Keys:
     """The keys of a batch of ids.

@@ -50,42 +50,52 @@ def refuse_misfits(
             f"{_in_words(of_table)}; people: {_in_words(of_people)}); "
             + (read_as_floats([*of_table, *of_people]) or "is the id column the right one?")
         )
-    if joined.absent.count:
+    if requests is not None and joined.absent.count:
         asked = ", ".join(
             f"{count} for {name}"
-            for name, count in zip(people.columns, joined.absent_asks[: len(people.columns)].tolist(), strict=True)
+            for name, count in zip(people.columns, joined.absent_asks.tolist(), strict=True)
             if count
         )
-        if asked:
-            assert requests is not None  # somebody asked
-            found = _found(joined.absent, id_batches(requests, "user_id"), 1)
-            problems.append(
-                f"{requests.shown}: requests are of users who are not listed in {source.shown} ({asked}): "
-                f"{_places(joined.absent, found)}; "
-                + (read_as_floats(name for name, _ in found) or "drop these lines, or list the users")
-            )
-        if users is not None and joined.absent_asks[-1]:
-            found = _found(joined.absent, id_batches(users, "user_id"), 1)
-            problems.append(
-                f"{users.shown}: {joined.absent_asks[-1]} of these users are not listed in {source.shown}: "
-                f"{_places(joined.absent, found)}; "
-                + (
-                    read_as_floats(name for name, _ in found)
-                    or "drop these lines, or give the people as they were at the run"
-                )
-            )
-    elif users is not None and joined.elsewhere_asks[-1]:
+        named, mend = _places(joined.absent, requests)
         problems.append(
-            f"{users.shown}: {joined.elsewhere_asks[-1]} of these users are not in {table}; drop their lines, or give "
-            "the table that has them"
+            f"{requests.shown}: requests are of users who are not listed in {source.shown} ({asked}): {named}; "
+            + (mend or "drop these lines, or list the users")
+        )
+    if users is not None and joined.absent_named.count:
+        named, mend = _places(joined.absent_named, users)
+        problems.append(
+            f"{users.shown}: {joined.absent_named.count} of these users are not listed in {source.shown}: {named}; "
+            + (mend or "drop these lines, or give the people as they were at the run")
+        )
+    elsewhere = Noted(joined.elsewhere_named.pairs - joined.absent_named.pairs)
+    if users is not None and elsewhere.count:
+        named, mend = _places(elsewhere, users)
+        problems.append(
+            f"{users.shown}: {elsewhere.count} of these users are not in {table}: {named}; "
+            + (mend or "drop these lines, or give the table that has them")
         )
     raise_if(problems)
 
 
-def _places(noted: Noted, found: Sequence[tuple[str, list[str]]]) -> str:
-    """Some of these ids, with where each is in a list."""
+def refuse_silent(silent: Noted, users: Location) -> None:
+    """Raise InvalidInput for users whose requests alone count, and who asked for nothing that can be done.
+
+    Args:
+        silent: they.
+        users: the list of users whose requests count.
+    """
+    if silent.count:
+        raise InvalidInput(
+            f"{users.shown}: {silent.count} of these users asked for nothing, so nothing was done to them: "
+            f"{_places(silent, users)[0]}; drop these lines, or give the people and requests as they were at the run"
+        )
+
+
+def _places(noted: Noted, source: Location) -> tuple[str, str | None]:
+    """Some of these ids, with where each is in a list, and what is amiss where they were read as floats."""
+    found = _found(noted, id_batches(source, "user_id"), 1)
     named = ", ".join(f"{name} ({rows[0]})" for name, rows in found)
-    return f"{named}{', ...' if noted.count > len(found) else ''}"
+    return f"{named}{', ...' if noted.count > len(found) else ''}", read_as_floats(name for name, _ in found)
 
 
 def _repeated(repeated: Noted, batches: Iterator[tuple[str, int, Any]]) -> str:

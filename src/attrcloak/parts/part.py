@@ -11,7 +11,7 @@ from attrcloak.data.embeddings import FLOATS, another_type
 from attrcloak.errors import MOST_NAMED, InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
-BATCH_BYTES = 1 << 23
+BATCH_BYTES = 1 << 21
 """Vectors that are looked at together, in bytes: what was just read is still near a core when it is used, and two
 processes take half the memory and less time than with four times as much. Rows of a common cell still make a tile."""
 LARGEST_BATCH = 8

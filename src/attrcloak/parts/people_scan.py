@@ -121,15 +121,18 @@ def scan_requests(
         None where there is neither.
 
     Raises:
-        InvalidInput: a column is missing, or an attribute is none of these; all are named.
+        InvalidInput: a column is missing, nobody is among the users, or an attribute is none of these; all are named.
     """
     if source is None and users is None:
         return None
     number = {name: position for position, name in enumerate(attributes)}
     keys, path = KeyFile(folder / "asks.keys"), folder / "asks.attributes"
     strange: set[str] = set()
+    named = 0
     with path.open("wb") as asked:
-        for batch in _listed_users(source, ["user_id", "attribute"], "a list of requests has user_id,attribute", keys):
+        for batch in _batches_with_keys(
+            source, ["user_id", "attribute"], "a list of requests has user_id,attribute", keys
+        ):
             encoded = batch.column("attribute").dictionary_encode()
             texts = [str(value).strip() for value in encoded.dictionary.to_pylist()]
             strange |= {text for text in texts if text not in number}
@@ -138,8 +141,11 @@ def scan_requests(
             if encoded.indices.null_count:
                 strange.add("(empty)")
             asked.write(chosen.data.cast("B"))
-        for batch in _listed_users(users, ["user_id"], "a list of users has a column user_id", keys):
+        for batch in _batches_with_keys(users, ["user_id"], "a list of users has a column user_id", keys):
             asked.write(np.full(batch.num_rows, len(attributes), dtype=np.int32).data.cast("B"))
+            named += batch.num_rows
+    if users is not None and not named:
+        raise InvalidInput(f"{users.shown}: names no user; list one user_id a line")
     if strange:
         assert source is not None  # somebody asked
         raise InvalidInput(
@@ -148,7 +154,7 @@ def scan_requests(
     return Listed(keys, path)
 
 
-def _listed_users(source: Location | None, columns: list[str], form: str, keys: KeyFile) -> Iterator[Any]:
+def _batches_with_keys(source: Location | None, columns: list[str], form: str, keys: KeyFile) -> Iterator[Any]:
     """Batches of a file or folder; the keys of their users are added."""
     files = [] if source is None else [place for _, place in source.files()]
     missing = sorted(set(columns) - set(_columns(files[0]))) if files else []

@@ -95,7 +95,7 @@ def scaled(measured: Measured, scaling: Scaling, kept: Eraser | None = None) -> 
 
 def _solve(method: MomentMethod | Calibrated, moments: CellMoments, key: bytes, silent: Sequence[bool]) -> Solution:
     # On one thread, so that a run that is taken up again gives the same bits.
-    with one_thread():
+    with one_thread(scipy_too=not isinstance(method, Calibrated)):
         if isinstance(method, Calibrated):
             return solve_calibrated(method, moments, key, silent)
         return method.solve(moments)

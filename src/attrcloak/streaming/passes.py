@@ -142,7 +142,7 @@ def measure(task: Task, key: CellKey, unit: bool, digest: bool = True) -> Measur
     Raises:
         InvalidInput: vectors that cannot be used, with their number and first rows.
     """
-    with one_thread():
+    with one_thread(scipy_too=False):
         part, free = task.part, free_columns(task.part)
         empty = cell_moments(np.empty((0, len(free))), np.empty(0, dtype=np.int32), key)
         found = Measured(empty, empty if unit else None, 0.0, np.full(len(free), np.inf), np.full(len(free), -np.inf))
@@ -216,7 +216,7 @@ def move(task: Task, change_of: Callable[[Task], Change], table: Location, folde
     Raises:
         InvalidInput: the file is not the one that pass 1 read.
     """
-    with one_thread():
+    with one_thread(scipy_too=False):
         check_unchanged(task)
         part, free = task.part, free_columns(task.part)
         wanted = np.empty((len(task.sampled), len(free)))

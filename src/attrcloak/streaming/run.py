@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, is_dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +132,11 @@ def unlearn_files(
     }
     if key is not None:
         about["key_commitment"] = key_commitment(key)
-    with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about, files):
+    with (
+        closing(engine_of(engine, len(parts), workers)) as runner,
+        space.opened(about, files),
+        ThreadPoolExecutor(1) as beside,
+    ):
         runner.prepare(WORKER)
         stages = Stages(parts, space, staging, runner, progress)
         groups, sampled = stages.join(inputs, sources.id_column, opened.columns)
@@ -142,10 +145,7 @@ def unlearn_files(
         census = groups.census(by_request=requests is not None)
         refuse_nothing_to_do(census, people.shown, by_kept_maps=kept is not None)
         sampled = sampled if check else sampled[:0]
-        with ThreadPoolExecutor(1) as beside:
-            if not runner.in_this_process:
-                beside.submit(import_module, "scipy.linalg")  # for the solve, while others measure
-            measured = stages.measure(groups, opened.scaling == "unit")
+        measured = stages.measure(groups, opened.scaling == "unit")
         constant = measured.low == measured.high
         moments, common = scaled(measured, opened.scaling, kept)
         if isinstance(method, AttrCloakDD):
@@ -163,7 +163,7 @@ def unlearn_files(
         asked = None if requests is None else requests.shown
         warnings = left_alone(parts, groups, census, place.shown, people.shown, asked, by_kept_maps=kept is not None)
         # What moments tell takes as long as a part and no look at the files. On one thread, as the pass has the others.
-        with one_thread(), ThreadPoolExecutor(1) as beside:
+        with one_thread(scipy_too=False):
             telling = beside.submit(leaks, measured.moments, moments, outcome.after, seed)
             written, vectors = stages.move(groups, sampled, outcome.change_of)
             found = telling.result()

@@ -4,7 +4,6 @@
 
 import pyarrow.compute
 import pyarrow.parquet
-import scipy.linalg
 import threadpoolctl
 
 import attrcloak.parts.parquet_part
