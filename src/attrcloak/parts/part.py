@@ -11,10 +11,10 @@ from attrcloak.data.embeddings import FLOATS, another_type
 from attrcloak.errors import MOST_NAMED, InvalidInput, UnreadableFile, raise_if
 from attrcloak.parts.location import Location
 
-BATCH_BYTES = 1 << 21
+BATCH_BYTES = 1 << 23
 """Vectors that are looked at together, in bytes: what was just read is still near a core when it is used, and two
-processes take less time than with four times as much. Rows of a common cell still make a tile."""
-LARGEST_BATCH = 32
+processes take half the memory and less time than with four times as much. Rows of a common cell still make a tile."""
+LARGEST_BATCH = 8
 """A batch may be so many times that, where something has to be done once a batch."""
 
 Change = Callable[[int, NDArray[np.floating]], NDArray[np.floating]]
