@@ -244,8 +244,12 @@ def small() -> tuple[EmbeddingTable, UserAttributes]:
 @pytest.mark.parametrize("method", [Calibrated(), Calibrated(learned_from="everybody")])
 def test_an_attribute_of_one_class_is_warned_of_whoever_is_learnt_from(method: Calibrated) -> None:
     table, people = small()
-    alike = UserAttributes.from_values(people.ids, town=["north"] * 200)
+    gender = [None if code < 0 else str(code) for code in people["gender"].codes]
+    alike = UserAttributes.from_values(people.ids, gender=gender, town=["north"] * 200)
     assert any("has one class among the users" in text for text in plan(table, alike, method).warnings)
+    for unmoved in (plan, unlearn):
+        with pytest.raises(InvalidInput, match="attribute 'town' of the list of people has one class among the users"):
+            unmoved(table, alike.select(["town"]), method)
 
 
 def test_the_plan_counts_and_does_nothing() -> None:

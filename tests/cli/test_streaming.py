@@ -1,11 +1,15 @@
 """unlearn on folders: what it prints, writes and answers with."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from attrcloak.streaming.stages import Stages
+from attrcloak.streaming.workspace import Workspace
 
 COMMAND = ("unlearn", "users", "--attributes", "people.csv", "--columns", "group", "-o", "new", "--workers", 1)
 
@@ -252,15 +256,41 @@ def test_a_plan_of_a_folder_says_what_that_of_a_table_in_memory_says_and_writes_
         (("-o", "taken"), "taken is there already"),
         (("-o", "new", "--eraser", "taken"), "taken is a folder"),
         (("--attributes", "alike.csv"), "nothing in it to unlearn"),
+        (("-o", "new", "--work", "begun"), "begun holds an unfinished run that differs: version was"),
+        (("-o", "new", "--work", "users-2"), "users-2 holds other things"),
+        (("-o", "new", "--work", "users-2"), "name a new or empty one (--work)"),
     ],
 )
 def test_a_plan_of_a_folder_refuses_what_the_run_would(folder, run, more, word):
     Path("taken").mkdir()
+    shutil.copytree("users", "users-2")
+    with Workspace(Path("begun")).opened({"version": "0.0.0"}) as space:
+        space.note("joined")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     Path("strange.csv").write_text("user_id,attribute\n3,height\n")
     Path("alike.csv").write_text("user_id,group\n3,a\n4,a\n")
     done = run("unlearn", "users", "--attributes", "people.csv", "--plan", *more)
     assert (done.code, "Traceback" in done.err) == (1, False)
     assert word in done.err
+    assert before.items() <= {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}.items()
+
+
+def test_a_plan_passes_over_a_run_that_can_go_on_and_leaves_it_so(folder, run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stages, "move", full)
+        assert run(*COMMAND, "--no-audit").code == 1
+    journal = Path("new.partial/journal.jsonl")
+    journal.write_bytes(journal.read_bytes() + b'{"done": "cut sh')
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    done = run(*COMMAND, "--no-audit", "--plan")
+    assert done.code == 0, done.err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    done = run(*COMMAND, "--no-audit", "--plan", "--seed", 5)
+    assert "unfinished run that differs: seed was 0 and is 5" in done.err
+    assert run(*COMMAND, "--no-audit").code == 0
 
 
 def test_those_who_withdrew_go_back_alone_and_one_after_the_other(folder, run):
@@ -276,6 +306,7 @@ def test_those_who_withdrew_go_back_alone_and_one_after_the_other(folder, run):
         assert done.code == 0, done.err
         assert ("some users of without-4 already" in done.err) == (before != "new")  # perhaps the same users again
         assert f"{len(users)} of 240 users moved" in done.err
+        assert "surrogate" not in done.err  # which tells nothing of so few
         old, new, given = rows_of(before), rows_of(after), rows_of("users")
         assert np.flatnonzero((old != new).any(axis=1)).tolist() == list(users)
         np.testing.assert_allclose(new[list(users)], given[list(users)], atol=1e-5)

@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_said_and_leaves_nothing_behind(world, taste):
     assert "1 users that are not in" in error.value.problems[0]
     assert "(1000000)" in error.value.problems[0]
     assert "1 items that are not among the items (39)" in error.value.problems[1]
-    with pytest.raises(NotSupported, match=r"--interactions, --items\); methods that can do without: attrcloak-df"):
+    with pytest.raises(NotSupported, match=r"\(interactions=, items=\); methods that can do without: attrcloak-df"):
         stream(world, AttrCloakDD(), items=None)
     with pytest.raises(InvalidSettings, match="leace would not look at them"):
         stream(world, LEACE())

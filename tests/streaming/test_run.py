@@ -1,10 +1,12 @@
 """Unlearning in files gives what unlearning in memory gives, however the table is cut and whoever runs it."""
 
 import json
+import os
 import re
 import shutil
 import warnings
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -24,6 +26,7 @@ from attrcloak.data.vector_files import read_vectors
 from attrcloak.errors import DamagedWork, InvalidInput, InvalidSettings, NotSupported, UnreadableFile, WorkerLost
 from attrcloak.moments import Eraser
 from attrcloak.streaming import unlearn_files
+from attrcloak.streaming.passes import move
 from attrcloak.unlearning import (
     LEACE,
     AttrCloakDD,
@@ -267,6 +270,24 @@ def test_parts_that_were_done_again_are_counted_and_named(world, tired):
     assert released.warnings == tuple(released.manifest["warnings"])
     assert re.search(r"table: 1 of 3 files were done again after a worker died", released.warnings[-1])
     assert f"({max(released.manifest['outputs'])})" in released.warnings[-1]
+
+
+def dying_move(task, note, **rest):
+    """Pass 2 of a part; the first time, its worker dies in it."""
+    if not note.exists():
+        note.write_text("")
+        os._exit(1)
+    return move(task, **rest)
+
+
+def test_a_worker_that_dies_in_a_run_is_counted_in_its_manifest_and_changes_nothing_else(world, monkeypatch):
+    expected = stream(world, MeanRemoval(), output="expected").manifest
+    monkeypatch.setattr("attrcloak.streaming.stages.move", partial(dying_move, note=world.folder / "died"))
+    found = stream(world, MeanRemoval(), engine="pool", workers=2).manifest
+    assert (world.folder / "died").exists()
+    assert 1 <= found["done_again"] <= 3
+    assert "were done again after a worker died" in found["warnings"][-1]
+    assert found["outputs"] == expected["outputs"]
 
 
 def test_a_fresh_key_is_a_fresh_draw_and_a_given_one_repeats(world):

@@ -99,6 +99,8 @@ def plan_streaming(
     method: "MomentMethod | RowMethod",
     *,
     length: "Length",
+    key: bytes | None,
+    seed: int,
     engine: str,
     workers: int | None,
     check: bool,
@@ -113,7 +115,7 @@ def plan_streaming(
 
     with progress_bar(as_json) as progress:
         planned = plan_files(
-            sources, method, length=length, engine=engine, workers=workers,
+            sources, method, length=length, key=key, seed=seed, engine=engine, workers=workers,
             attackers=CHECK_ATTACKERS if check else (), eraser_file=eraser, progress=progress,
         )  # fmt: skip
     if as_json:

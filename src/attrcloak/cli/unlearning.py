@@ -132,8 +132,8 @@ def unlearn(
         key, lengths = files.read_key(key_file), files.length_option(length)
         if plan:
             streaming.plan_streaming(
-                sources, chosen, length=lengths, engine=engine or "auto", workers=workers, check=check,
-                eraser=eraser, as_json=as_json,
+                sources, chosen, length=lengths, key=key, seed=seed, engine=engine or "auto", workers=workers,
+                check=check, eraser=eraser, as_json=as_json,
             )  # fmt: skip
             return
         streaming.unlearn_streaming(

@@ -42,7 +42,9 @@ def read_table(path: Path, delimiter: str | None = None) -> Any:
 def check_present(path: Path) -> None:
     """Raise UnreadableFile when there is no such file, or nothing in it."""
     if path.is_dir():
-        raise UnreadableFile(f"{path} is a folder, and in memory a file is read; name one, or stream with engine=")
+        raise UnreadableFile(
+            f"{path} is a folder, and what is held in memory is read from one file; name that, or stream the table"
+        )
     if not path.is_file():
         raise UnreadableFile(not_there(path, path))
     if path.stat().st_size == 0:

@@ -284,7 +284,7 @@ def refuse_containing(work: Location, places: "list[Location]") -> None:
     """
     problems = [
         f"{place.shown} lies inside of {work.shown}, which is removed at the end; name another folder for what is not "
-        "finished (--work)"
+        "finished (work=)"
         for place in places
         if _holds(work, place)
     ]

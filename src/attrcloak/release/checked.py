@@ -12,7 +12,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.errors import InvalidInput
 from attrcloak.progress import Progress
 from attrcloak.release.planning import method_for
-from attrcloak.release.shortfalls import in_memory
+from attrcloak.release.shortfalls import PEOPLE, refuse_nothing_to_do, shortfalls_in_memory
 from attrcloak.release.verdict import COVER_SET, Verdict, either, judge
 from attrcloak.unlearning.method import MomentMethod, RecommendationLoss, RowMethod, UnlearningResult
 from attrcloak.unlearning.running import run
@@ -88,12 +88,13 @@ def unlearn(
         require_attackers(attackers)
     names = tuple(attributes) if attributes is not None else people.names
     method = method_for(table) if method is None else method
+    census = Census.of(people, table.ids, names)
+    refuse_nothing_to_do(census, PEOPLE)
     result = run(
         method, table, people, attributes=names, key=key, seed=seed, recommendation=recommendation, progress=progress,
         device=device,
     )  # fmt: skip
-    census = Census.of(people, table.ids, names)
-    warnings = in_memory(census, len(table.free_columns), method)
+    warnings = shortfalls_in_memory(census, len(table.free_columns), method)
     if not check:
         return Release(result, census=census, warnings=warnings)
     checked = check_release(

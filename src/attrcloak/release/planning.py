@@ -11,7 +11,13 @@ from attrcloak.attackers import require_attackers
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.census import Census
 from attrcloak.data.embeddings import EmbeddingTable
-from attrcloak.release.shortfalls import PEOPLE, in_memory, too_small, unaudited_classes
+from attrcloak.release.shortfalls import (
+    PEOPLE,
+    refuse_nothing_to_do,
+    shortfalls_in_memory,
+    too_small,
+    unaudited_classes,
+)
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.calibrated_flow import CalibratedFlow
 from attrcloak.unlearning.method import MomentMethod, RowMethod
@@ -86,7 +92,7 @@ class Plan:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def counts_of(census: Census, dimensions: int) -> dict[str, Any]:
+def planned_users(census: Census, dimensions: int) -> dict[str, Any]:
     """What a plan says of the users of a table, in memory or in files."""
     return {
         "users": census.users,
@@ -123,23 +129,24 @@ def plan(
         device: where torch would work; ``seconds`` and ``memory_bytes`` are those of NumPy all the same.
 
     Raises:
-        InvalidInput: the table and the people do not fit.
+        InvalidInput: the table and the people do not fit, or there is nothing to unlearn.
         InvalidSettings, MissingExtra, NotSupported: what ``unlearn`` would say of the device and the attackers.
     """
     method = method_for(table) if method is None else method
     require_device(device, method)
     require_attackers(attackers)
     census = Census.of(people, table.ids, attributes)
+    refuse_nothing_to_do(census, PEOPLE)
     d = len(table.free_columns)
     steps = int(getattr(method, "steps", 1))
     products = 4 * len(table) * d * d + 12 * steps * census.cells * d**3
     multiplications, more = method.cost(len(table), d) if isinstance(method, CalibratedFlow) else (0, 0)
     return Plan(
         method=method.name,
-        **counts_of(census, d),
+        **planned_users(census, d),
         memory_bytes=int(2 * table.vectors.nbytes + 2 * 8 * len(table) * d + 6 * 8 * census.cells * d * d) + more,
         seconds=(products + multiplications) / _multiplications_per_second(d),
-        warnings=(*in_memory(census, d, method), *unaudited_classes(census, PEOPLE)),
+        warnings=(*shortfalls_in_memory(census, d, method), *unaudited_classes(census, PEOPLE)),
     )
 
 

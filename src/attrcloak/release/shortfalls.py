@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from attrcloak.auditing import MIN_USERS
 from attrcloak.data.census import Census
-from attrcloak.errors import MOST_NAMED
+from attrcloak.errors import MOST_NAMED, raise_if
+from attrcloak.unlearning.running import nothing_to_unlearn
 
 PEOPLE = "the list of people"
 """What messages call the people of a table in memory, of whom no file is known."""
 
 
-def in_memory(census: Census, dimensions: int, method: object) -> tuple[str, ...]:
+def shortfalls_in_memory(census: Census, dimensions: int, method: object) -> tuple[str, ...]:
     """All that is to be said before or after a run on a table in memory.
 
     With a list of requests it is not said who has no class: nobody asks for these, or it is said of their requests; and
@@ -27,6 +28,20 @@ def in_memory(census: Census, dimensions: int, method: object) -> tuple[str, ...
         *unmet_requests(census, "the table", PEOPLE, "the list of requests"),
         *(unlearnable_classes(census, dimensions, PEOPLE) if from_who_asked else single_classes(census, PEOPLE)),
     )
+
+
+def refuse_nothing_to_do(census: Census, people: str, *, by_kept_maps: bool = False) -> None:
+    """Raise InvalidInput when no user of a table asks for anything, or all are alike in every attribute.
+
+    Args:
+        census: of the table.
+        people: what messages call the people.
+        by_kept_maps: whether the maps are there already; then users who are alike are moved all the same.
+    """
+    if not census.moving:
+        raise nothing_to_unlearn(census.users, tuple(census.classes))
+    alike = single_classes(census, people)
+    raise_if(alike if len(alike) == len(census.classes) and not by_kept_maps else [])
 
 
 def unknown_users(census: Census, people: str, where: str = "") -> list[str]:

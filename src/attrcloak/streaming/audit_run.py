@@ -21,7 +21,7 @@ from attrcloak.streaming.passes import WORKER, free_columns, measure
 from attrcloak.streaming.sample_audit import Sample, audit_sample
 from attrcloak.streaming.stages import Stages, by_part, done_again, say_done_again
 from attrcloak.streaming.statistics import Leak, leaks
-from attrcloak.streaming.workspace import passing
+from attrcloak.streaming.workspace import temporary_workspace
 
 _PREFIX = "attrcloak-audit-"
 
@@ -128,7 +128,7 @@ def audit_files(
         inputs["requests"] = Location.of(requests)
     parent = Path(work or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
-    with closing(engine_of(engine, len(parts), workers)) as runner, passing(parent, _PREFIX) as space:
+    with closing(engine_of(engine, len(parts), workers)) as runner, temporary_workspace(parent, _PREFIX) as space:
         runner.prepare(WORKER)
         stages = Stages(parts, space, Location.of(space.folder), runner, progress)
         groups, sampled = stages.join(inputs, id_column, columns)

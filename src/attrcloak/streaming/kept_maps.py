@@ -21,15 +21,15 @@ class KeptMaps:
 
     Args:
         eraser: the maps, fitted on other users, or the way back of those fitted on these.
-        stands: fingerprint of the maps by which most users are moved afterwards, where a way back is for some alone;
+        fingerprint_after: of the maps by which most users are moved afterwards, where a way back is for some alone;
             None is that of ``eraser``.
     """
 
     name = "kept maps"
 
-    def __init__(self, eraser: Eraser, stands: str | None = None) -> None:
+    def __init__(self, eraser: Eraser, fingerprint_after: str | None = None) -> None:
         self.eraser = eraser
-        self.stands = stands or eraser.fingerprint
+        self.fingerprint_after = fingerprint_after or eraser.fingerprint
 
     def __repr__(self) -> str:
         """The maps by their digest: a run that is taken up again has to have the same."""

@@ -6,12 +6,11 @@ import numpy as np
 
 from attrcloak.data.census import Census
 from attrcloak.data.vector_files import OTHER_VECTORS_STAY
-from attrcloak.errors import MOST_NAMED, raise_if
+from attrcloak.errors import MOST_NAMED
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.parts import Groups, Part
-from attrcloak.release.shortfalls import single_classes, unknown_users, unlearnable_classes, unmet_requests
+from attrcloak.release.shortfalls import unknown_users, unlearnable_classes, unmet_requests
 from attrcloak.streaming.passes import free_columns
-from attrcloak.unlearning.running import nothing_to_unlearn
 
 UNKNOWN_BY_NAME = frozenset({"na", "n/a", "#n/a", "null", "none", "unknown", "-", "?"})
 """Classes, in small letters, that mostly mean that nobody knows the class."""
@@ -45,20 +44,6 @@ def left_alone(
         *_unknown_by_name(groups, people),
         *_other_vectors(parts),
     )
-
-
-def refuse_nothing_to_do(census: Census, people: str, *, by_kept_maps: bool = False) -> None:
-    """Raise InvalidInput when no user of a table asks for anything, or all are alike in every attribute.
-
-    Args:
-        census: of the table.
-        people: what messages call the people.
-        by_kept_maps: whether the maps are there already; then users who are alike are moved all the same.
-    """
-    if not census.moving:
-        raise nothing_to_unlearn(census.users, tuple(census.classes))
-    alike = single_classes(census, people)
-    raise_if(alike if len(alike) == len(census.classes) and not by_kept_maps else [])
 
 
 def _unknown_by_name(groups: Groups, people: str) -> list[str]:

@@ -11,13 +11,13 @@ from attrcloak.engines import engine_of
 from attrcloak.parts import Location
 from attrcloak.progress import Progress
 from attrcloak.release import Plan
-from attrcloak.release.planning import counts_of
-from attrcloak.release.shortfalls import unaudited_classes
-from attrcloak.streaming.left_alone import left_alone, refuse_nothing_to_do
+from attrcloak.release.planning import planned_users
+from attrcloak.release.shortfalls import refuse_nothing_to_do, unaudited_classes
+from attrcloak.streaming.left_alone import left_alone
 from attrcloak.streaming.passes import free_columns
-from attrcloak.streaming.sources import Sources, Target, open_sources, refuse_what_is_in_the_way, target_of
+from attrcloak.streaming.sources import Sources, Target, about_run, open_sources, refuse_what_is_in_the_way, target_of
 from attrcloak.streaming.stages import Stages
-from attrcloak.streaming.workspace import has_room, passing
+from attrcloak.streaming.workspace import has_room, temporary_workspace
 from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 
 _PREFIX = "attrcloak-plan-"
@@ -45,6 +45,8 @@ def plan_files(
     method: MomentMethod | RowMethod,
     *,
     length: Length = "auto",
+    key: bytes | None = None,
+    seed: int = 0,
     engine: str = "auto",
     workers: int | None = None,
     attackers: Sequence[str] = (),
@@ -61,6 +63,8 @@ def plan_files(
         sources: the files; without an output, nothing is said of what is in its way.
         method: as for ``unlearn_files``.
         length: likewise.
+        key: likewise; only whether an unfinished run has the same is looked at.
+        seed: likewise.
         engine: likewise; started and stopped, to see that it can be.
         workers: likewise.
         attackers: of the audit that would follow; only whether they can run is looked at.
@@ -75,12 +79,13 @@ def plan_files(
     target = None if sources.output is None else target_of(sources, opened)
     if target is not None:
         refuse_what_is_in_the_way(target, opened, eraser_file)
+        target.space.refuse_another_run(about_run(sources, opened, key, seed), opened.files)
     parts, inputs = opened.parts, opened.inputs
     table, people, requests = inputs["vectors"].shown, inputs["people"].shown, inputs.get("requests")
     named = Path(tempfile.gettempdir()) if sources.work is None else Path(sources.work).absolute().parent
     parent = next(place for place in (named, *named.parents) if place.is_dir())
     has_room(parent, opened.join_bytes)
-    with closing(engine_of(engine, len(parts), workers)) as runner, passing(parent, _PREFIX) as space:
+    with closing(engine_of(engine, len(parts), workers)) as runner, temporary_workspace(parent, _PREFIX) as space:
         stages = Stages(parts, space, Location.of(space.folder), runner, progress)
         groups, _ = stages.join(inputs, sources.id_column, opened.columns)
         census = groups.census(by_request=requests is not None)
@@ -90,7 +95,7 @@ def plan_files(
     dim = len(free_columns(parts[0]))
     return FilesPlan(
         method=opened.method.name,
-        **counts_of(census, dim),
+        **planned_users(census, dim),
         memory_bytes=6 * 8 * census.cells * dim * dim,
         seconds=None,
         warnings=(*warnings, *unaudited_classes(census, people)),

@@ -5,11 +5,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attrcloak import __version__
 from attrcloak.attackers import require_attackers
 from attrcloak.auditing import SOUND, AuditReport, Protocol
 from attrcloak.engines import engine_of
@@ -18,19 +17,19 @@ from attrcloak.moments.eraser import Eraser
 from attrcloak.parts import Part
 from attrcloak.progress import Progress
 from attrcloak.release import CHECK_ATTACKERS, Check, Verdict
+from attrcloak.release.shortfalls import refuse_nothing_to_do
 from attrcloak.streaming.descent import solve_by_descent
 from attrcloak.streaming.kept_maps import KeptMaps
-from attrcloak.streaming.left_alone import left_alone, refuse_nothing_to_do
+from attrcloak.streaming.left_alone import left_alone
 from attrcloak.streaming.maps import scaled, solve_maps
 from attrcloak.streaming.passes import WORKER
 from attrcloak.streaming.sample_audit import Sample, check_sample
-from attrcloak.streaming.sources import Sources, open_sources, refuse_what_is_in_the_way, target_of
+from attrcloak.streaming.sources import Sources, about_run, open_sources, refuse_what_is_in_the_way, target_of
 from attrcloak.streaming.stages import Stages, done_again, say_done_again
 from attrcloak.streaming.statistics import Leak, leaks
 from attrcloak.streaming.workspace import SCHEMA, Workspace, remove_folder, remove_leftover
 from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
 from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
-from attrcloak.unlearning.running import key_commitment
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class StreamedRelease:
     Attributes:
         manifest: what ``OUTPUT.manifest.json`` says: settings, inputs and outputs with their digests, counts.
         eraser: the maps; a secret. None for methods that move users one by one.
-        leaks: surrogates of everybody who asked, before, after and by chance.
+        leaks: surrogates of everybody who asked, before, after and by chance; none where some users alone go back.
         check: attacks on a sample, and the verdict; None when it was left out.
         warnings: what was left as it was, and what was done again because a worker died, a sentence each.
     """
@@ -117,24 +116,10 @@ def unlearn_files(
     output.require_bucket()
     remove_leftover(space.folder)
     refuse_what_is_in_the_way(target, opened, eraser_file)
-    files = {what: dict(place.files()) for what, place in inputs.items()}
-    about: dict[str, Any] = {
-        "version": __version__,
-        "method": method.name,
-        "settings": asdict(method) if is_dataclass(method) and not isinstance(method, type) else {"repr": repr(method)},
-        "scaling": opened.scaling,
-        "seed": seed,
-        "key": "drawn" if key is None else "given",
-        "columns": None if opened.columns is None else list(opened.columns),
-        "id_column": sources.id_column,
-        "vector_column": sources.vector_column,
-        "inputs": {what: {name: list(file.stamp()) for name, file in of.items()} for what, of in files.items()},
-    }
-    if key is not None:
-        about["key_commitment"] = key_commitment(key)
+    about = about_run(sources, opened, key, seed)
     with (
         closing(engine_of(engine, len(parts), workers)) as runner,
-        space.opened(about, files),
+        space.opened(about, opened.files),
         ThreadPoolExecutor(1) as beside,
     ):
         runner.prepare(WORKER)
@@ -164,9 +149,10 @@ def unlearn_files(
         warnings = left_alone(parts, groups, census, place.shown, people.shown, asked, by_kept_maps=kept is not None)
         # What moments tell takes as long as a part and no look at the files. On one thread, as the pass has the others.
         with one_thread(scipy_too=False):
-            telling = beside.submit(leaks, measured.moments, moments, outcome.after, seed)
+            # Users who go back alone are too few to tell anything of, and nothing of those who stay.
+            telling = None if sources.users else beside.submit(leaks, measured.moments, moments, outcome.after, seed)
             written, vectors = stages.move(groups, sampled, outcome.change_of)
-            found = telling.result()
+            found = () if telling is None else telling.result()
         checked = None
         if check:
             checked = check_sample(
@@ -215,7 +201,7 @@ def unlearn_files(
 def _fingerprint_of_maps(method: object, eraser: Eraser | None) -> str | None:
     """Of the maps as their file has them: kept ones have more cells than these users need."""
     if isinstance(method, KeptMaps):
-        return method.stands
+        return method.fingerprint_after
     return None if eraser is None else eraser.fingerprint
 
 

@@ -1,8 +1,11 @@
 """The files of a run, looked at before any work: whether they can be read, and whether what is new has a place."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from attrcloak import __version__
 from attrcloak.errors import InvalidInput, InvalidSettings, NotSupported
 from attrcloak.moments.eraser import Eraser, Scaling
 from attrcloak.parts import Location, Part, open_parts, refuse_containing, refuse_nesting
@@ -14,6 +17,7 @@ from attrcloak.unlearning.attrcloak_dd import AttrCloakDD
 from attrcloak.unlearning.calibrated import Calibrated
 from attrcloak.unlearning.lengths import frozen_length
 from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
+from attrcloak.unlearning.running import key_commitment
 from attrcloak.whole_file import refuse_to_lose_a_way_back
 
 _JOIN_BYTES_PER_USER = 60
@@ -74,6 +78,11 @@ class Opened:
     columns: tuple[str, ...] | None
     scaling: Scaling
 
+    @cached_property
+    def files(self) -> dict[str, dict[str, Location]]:
+        """{what: {name: file}} of all that is read."""
+        return {what: dict(place.files()) for what, place in self.inputs.items()}
+
     @property
     def join_bytes(self) -> int:
         """Room that the join takes, roughly."""
@@ -129,6 +138,31 @@ def open_sources(sources: Sources, method: MomentMethod | RowMethod, length: Len
     if isinstance(method, KeptMaps):
         kept, columns = method.eraser, method.columns_for(parts[0], sources.columns)
     return Opened(method, parts, inputs, items, kept, columns, _scaling(method, parts[0], length))
+
+
+def about_run(sources: Sources, opened: Opened, key: bytes | None, seed: int) -> dict[str, Any]:
+    """What a run is about, as plain values: one that is not finished goes on where all of this is the same.
+
+    Args:
+        sources: the files.
+        opened: what is read of them.
+        key: secret key of the null draw; only a commitment to it is among the values.
+        seed: of what is random but not secret.
+    """
+    method = opened.method
+    about: dict[str, Any] = {
+        "version": __version__,
+        "method": method.name,
+        "settings": asdict(method) if is_dataclass(method) and not isinstance(method, type) else {"repr": repr(method)},
+        "scaling": opened.scaling,
+        "seed": seed,
+        "key": "drawn" if key is None else "given",
+        "columns": None if opened.columns is None else list(opened.columns),
+        "id_column": sources.id_column,
+        "vector_column": sources.vector_column,
+        "inputs": {what: {name: list(file.stamp()) for name, file in of.items()} for what, of in opened.files.items()},
+    }
+    return about if key is None else {**about, "key_commitment": key_commitment(key)}
 
 
 def target_of(sources: Sources, opened: Opened) -> Target:
@@ -190,14 +224,14 @@ def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMet
     if isinstance(method, AttrCloakDD):
         if sources.interactions is None or sources.items is None:
             raise NotSupported(
-                "attrcloak-dd needs the interactions and the items of the recommender (--interactions, --items); "
+                "attrcloak-dd needs the interactions and the items of the recommender (interactions=, items=); "
                 f"methods that can do without: {', '.join(names)}"
             )
         return method
     if sources.interactions is not None or sources.items is not None:
         raise InvalidSettings(
             f"interactions and items are for attrcloak-dd, and {method.name} would not look at them; leave them out or "
-            "choose --method attrcloak-dd"
+            "choose attrcloak-dd (method=)"
         )
     if type(method) is Calibrated:  # those derived from it move row by row
         return replace(method, slices=0)
@@ -205,7 +239,7 @@ def _streamable(method: MomentMethod | RowMethod, sources: Sources) -> MomentMet
         return method
     raise NotSupported(
         f"{method.name} moves rows one by one and cannot stream; methods that can: {', '.join(names)}, and "
-        "attrcloak-dd with interactions. Choose one, or unlearn a file that fits in memory, without --engine"
+        "attrcloak-dd with interactions. Choose one (method=), or unlearn a file that fits in memory, without an engine"
     )
 
 
@@ -249,6 +283,6 @@ def _work_folder(sources: Sources, output: Location, staging: Location) -> Path:
         return Path(sources.work).absolute()
     if not output.is_local:
         raise InvalidSettings(
-            f"{output.shown} is not on this machine; name a local folder for what is not finished (--work)"
+            f"{output.shown} is not on this machine; name a local folder for what is not finished (work=)"
         )
     return Path(staging.path)

@@ -54,18 +54,19 @@ class Workspace:
             DamagedWork: the notes of what was begun cannot be read.
             NotSupported: another run is at work here.
         """
-        if self.folder.exists() and not _begun_by_a_run(self.folder):
-            raise InvalidInput(
-                f"{self.folder} holds other things; what is not finished goes into a folder of its own, which is "
-                "removed at the end: name a new or empty one (--work), or move these away"
-            )
+        self._refuse_other_things()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise NotSupported(f"another run is at work in {self.folder}; wait for it, or end it") from error
-            self._begin(json.loads(dump(about)), files or {})
+            if self.is_begun:
+                self.refuse_another_run(about, files)
+                self._drop_line_cut_short()
+            else:
+                with replacing(self._manifest, secret=True) as temporary:
+                    temporary.write_text(dump({"schema": SCHEMA, **about}), encoding="utf-8")
             # What a kill left of files that were being written.
             for path in [*self.folder.glob(".*"), *self.folder.glob("moments*/.*")]:
                 path.unlink()
@@ -76,18 +77,28 @@ class Workspace:
                 remove_folder(self.folder)
                 raise
 
-    def _begin(self, about: dict[str, Any], files: Mapping[str, Mapping[str, Location]]) -> None:
-        if not self._manifest.exists():
-            with replacing(self._manifest, secret=True) as temporary:
-                temporary.write_text(dump({"schema": SCHEMA, **about}), encoding="utf-8")
+    def refuse_another_run(
+        self, about: Mapping[str, Any], files: Mapping[str, Mapping[str, Location]] | None = None
+    ) -> None:
+        """See that nothing is here, or what a run about the same thing left; nothing is changed.
+
+        Args:
+            about: as for ``opened``.
+            files: likewise.
+
+        Raises:
+            InvalidInput, DamagedWork: as ``opened``.
+        """
+        self._refuse_other_things()
+        if not self.is_begun:
             return
         try:
             begun = json.loads(self._manifest.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise damaged(self._manifest, self.folder, error) from error
         self._read_journal()
-        now = {"schema": SCHEMA, **about}
-        changed = self._changed_files(begun.pop("inputs", {}), now.pop("inputs", {}), files)
+        now = {"schema": SCHEMA, **json.loads(dump(about))}
+        changed = self._changed_files(begun.pop("inputs", {}), now.pop("inputs", {}), files or {})
         differences = [*_differences(begun, now), *changed]
         if differences:
             raise InvalidInput(
@@ -96,6 +107,13 @@ class Workspace:
                     f"{'; ...' if len(differences) > 5 else ''}. Repeat that run to finish it, or remove the folder to "
                     "begin anew"
                 ]
+            )
+
+    def _refuse_other_things(self) -> None:
+        if self.folder.exists() and not _begun_by_a_run(self.folder):
+            raise InvalidInput(
+                f"{self.folder} holds other things; what is not finished goes into a folder of its own, which is "
+                "removed at the end: name a new or empty one (work=), or move these away"
             )
 
     def _changed_files(
@@ -133,16 +151,17 @@ class Workspace:
         if not self._journal.exists():
             return
         content = self._journal.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self._journal.open("r+b") as file:
-                file.truncate(len(whole))
         try:
-            for line in whole.splitlines():
+            for line in content[: content.rfind(b"\n") + 1].splitlines():
                 entry = json.loads(line)
                 self.done[entry.pop("done")] = entry
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(self._journal, self.folder, error) from error
+
+    def _drop_line_cut_short(self) -> None:
+        if self._journal.exists():
+            with self._journal.open("r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
 
     @property
     def is_begun(self) -> bool:
@@ -266,7 +285,7 @@ def remove_leftover(folder: Path) -> None:
 
 
 @contextmanager
-def passing(parent: Path, prefix: str) -> "Iterator[Workspace]":
+def temporary_workspace(parent: Path, prefix: str) -> "Iterator[Workspace]":
     """A workspace about nothing, removed at the end: for what is not resumed. What killed runs left of such goes too.
 
     Args:

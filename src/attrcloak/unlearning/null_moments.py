@@ -79,7 +79,7 @@ def solve_calibrated(
     if any(silent) and method.learned_from == "everybody":
         raise NotSupported(
             "a table in files is measured by what users asked for, so the classes of those who did not are not seen; "
-            "set learned_from to 'asked', or unlearn in memory, without --engine"
+            "set learned_from to 'asked', or unlearn in memory, without an engine"
         )
     null = null_marginals(moments, secret_generator(key, b"null moments"))
     goals = tuple(
