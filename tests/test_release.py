@@ -105,6 +105,21 @@ def test_relabelling_counts_even_where_the_plain_answers_are_within_their_interv
     assert "relabelled" in " ".join(verdict.reasons)
 
 
+def test_a_leak_that_means_and_covariances_do_not_show_is_said_to_be_one() -> None:
+    trees = found(attacker="xgboost", balanced_accuracy=0.56, ci=(0.53, 0.59))
+    said = "gender: logistic and qda are at chance, so what xgboost read is not in means and covariances"
+    calm = [found(), found(attacker="qda")]
+    (warning,) = judge(report(*calm, trees, replace(trees, known=0.2))).warnings
+    assert warning.startswith(said)
+    for shown in (
+        [*calm],  # nobody reads anything
+        [found(), trees],  # covariances were not looked at
+        [found(), found(attacker="qda", balanced_accuracy=0.56, ci=(0.53, 0.59)), trees],
+        [*calm, trees, found(attacker="moment-equation", known=0.2, balanced_accuracy=0.6, ci=(0.58, 0.62))],
+    ):
+        assert not any("surrogate" in text for text in judge(report(*shown)).warnings)
+
+
 def test_other_surfaces_do_not_speak_of_the_table() -> None:
     assert judge(report(found(), found(surface="delta", balanced_accuracy=1.0, ci=(1.0, 1.0)))).protected
 
@@ -272,6 +287,9 @@ def test_the_plan_counts_and_does_nothing() -> None:
     assert flow.memory_bytes - planned.memory_bytes == 4 * 200 * 8**2 + 8 * 4 * 128 * 200 + 3 * 8 * 36**2
     assert flow.seconds > 10 * planned.seconds
     assert plan(table, asked, MeanRemoval()).lone_cells == 1
+    lone = "1 of 3 combinations of classes are of a single user each (gender=x, town=–); where every combination has a"
+    assert plan(table, asked, MeanRemoval()).warnings[-2].startswith(lone)
+    assert unlearn(table, asked, MeanRemoval(), check=False).warnings[-1].startswith(lone)
 
 
 @pytest.mark.parametrize("method", [MeanRemoval(), Barycentre(), AttrCloakDF(space="moments", steps=20)], ids=repr)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from attrcloak.data.attributes import UserAttributes
 from attrcloak.data.ids import Ids
+from attrcloak.moments.cell_key import CellKey
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Census:
         users: of the table.
         moving: users who ask for at least one attribute of which their class is known.
         cells: combinations of classes that occur, with that of users who do not move.
-        lone_cells: cells with a single user who moves.
+        lone_cells: cells with a single user who moves, in words: "gender=F, age=56".
         unknown: users of whom no class is known, listed or not.
         by_request: whether there is a list of requests; without one everybody asks for everything.
         classes: for each attribute, the users of each class.
@@ -30,7 +31,7 @@ class Census:
     users: int
     moving: int
     cells: int
-    lone_cells: int
+    lone_cells: tuple[str, ...]
     unknown: int
     by_request: bool
     classes: Mapping[str, Mapping[str, int]]
@@ -53,14 +54,13 @@ class Census:
         people = people if attributes is None else people.select(attributes)
         here = people.align(ids)
         cells = here.cells()
-        of_cells = np.bincount(cells.of_user, minlength=len(cells.key))[~cells.key.unmarked]
         absent = ids.rows(people.ids) < 0
         columns = here.columns.items()
         return cls(
             users=len(ids),
             moving=int(cells.moves.sum()),
             cells=len(cells.key),
-            lone_cells=int((of_cells == 1).sum()),
+            lone_cells=lone_cells(cells.key, np.bincount(cells.of_user, minlength=len(cells.key))),
             unknown=int((~np.any([column.known for _, column in columns], axis=0)).sum()),
             by_request=any(column.marked is not None for _, column in columns),
             classes={name: counted(column.classes, column.codes[column.known]) for name, column in columns},
@@ -71,6 +71,16 @@ class Census:
                 for name, column in people.columns.items()
             },
         )
+
+
+def lone_cells(key: CellKey, users: NDArray[np.integer]) -> tuple[str, ...]:
+    """The cells with a single user who moves, in words.
+
+    Args:
+        key: the cells.
+        users: (C,) users of each.
+    """
+    return tuple(map(key.describe, key.combinations[(users == 1) & ~key.unmarked]))
 
 
 def counted(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrcloak.data.census import Census, counted
+from attrcloak.data.census import Census, counted, lone_cells
 from attrcloak.errors import InvalidInput
 from attrcloak.moments.cell_key import NOT_MARKED, CellKey
 from attrcloak.parts.id_join import Noted, chunks_of, join
@@ -136,7 +136,7 @@ class Groups:
             users=self.users,
             moving=self.moving,
             cells=len(self.key),
-            lone_cells=int((self.users_of_cells[~self.key.unmarked] == 1).sum()),
+            lone_cells=lone_cells(self.key, self.users_of_cells),
             unknown=int(self.counts[unknown].sum()),
             by_request=by_request,
             classes={

@@ -100,7 +100,7 @@ def planned_users(census: Census, dimensions: int) -> dict[str, Any]:
         "unknown": census.unknown,
         "dimensions": dimensions,
         "cells": census.cells,
-        "lone_cells": census.lone_cells,
+        "lone_cells": len(census.lone_cells),
         "classes": census.classes,
         "asked": census.asked,
         "small_classes": too_small(census, dimensions),

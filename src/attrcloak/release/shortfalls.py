@@ -27,6 +27,7 @@ def shortfalls_in_memory(census: Census, dimensions: int, method: object) -> tup
         *([] if census.by_request else unknown_users(census, PEOPLE)),
         *unmet_requests(census, "the table", PEOPLE, "the list of requests"),
         *(unlearnable_classes(census, dimensions, PEOPLE) if from_who_asked else single_classes(census, PEOPLE)),
+        *lone_users(census, PEOPLE),
     )
 
 
@@ -124,6 +125,19 @@ def small_classes(census: Census, dimensions: int, people: str) -> list[str]:
         f"{name}: {_counted(few, census)} fewer users than the table has dimensions ({dimensions}), so their means and "
         f"covariances are rough; merge small classes in {people}, or leave {name} out"
         for name, few in too_small(census, dimensions).items()
+    ]
+
+
+def lone_users(census: Census, people: str) -> list[str]:
+    """Combinations of classes that are of one user alone."""
+    lone = census.lone_cells
+    if not lone:
+        return []
+    named = "; ".join(lone[:MOST_NAMED]) + ("; ..." if len(lone) > MOST_NAMED else "")
+    return [
+        f"{len(lone)} of {census.cells} combinations of classes are of a single user each ({named}); where every "
+        "combination has a map, who holds the maps can tell these users' old vectors: destroy them or keep them like a "
+        f"key, merge small classes in {people}, or unlearn fewer attributes at once"
     ]
 
 

@@ -1,6 +1,6 @@
 """What an audit lets one say of a table: protected or not, why, and what to try next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ MARGIN = 0.03
 _ANOTHER_TIME = 0.005
 """Attacked anew with other seeds, one table gives balanced accuracies that differ by so much. The line is drawn that
 far before the margin, or half of the tables at the margin would be found beyond it by the next who looks."""
+_OF_MOMENTS = ("logistic", "qda")
+"""Attackers that read means, and means and covariances."""
 _PERHAPS_CHANCE = "among so few users that may be chance"
 
 
@@ -78,6 +80,7 @@ def judge(
     line = margin - _ANOTHER_TIME
     reasons = []
     widest: dict[str, float] = {}
+    readers: dict[str, list[str]] = {}
     on_vectors = [result for result in report.results if result.surface == "vectors" and result.attribute != ASKED]
     for result in on_vectors:
         low, high = result.ci
@@ -89,6 +92,7 @@ def judge(
         perhaps_chance = low <= result.chance <= high
         away = leak > margin or (leak > line and not perhaps_chance)
         if away:
+            readers.setdefault(result.attribute, []).append(result.attacker)
             side = "above" if apart > 0 else "below"
             but = f", though {_PERHAPS_CHANCE}" if perhaps_chance else ""
             reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f}){but}")
@@ -110,8 +114,22 @@ def judge(
         for name, width in widest.items()
         if width > margin and not any(reason.startswith(f"{name}: ") for reason in reasons)
     ]
-    warnings = (*report.notes, *unseen, *_shows_who_asked(report))
+    warnings = (*report.notes, *unseen, *_not_in_moments(report, readers), *_shows_who_asked(report))
     return Verdict(not reasons, tuple(reasons), _next_steps(reasons, method, affine), warnings)
+
+
+def _not_in_moments(report: AuditReport, readers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Attributes that are read though both attackers of means and covariances are at chance."""
+    found = []
+    for attribute, attackers in readers.items():
+        tested = {result.attacker for result in report.results if result.attribute == attribute}
+        others = dict.fromkeys(attackers)
+        if tested.issuperset(_OF_MOMENTS) and not others.keys() & {*_OF_MOMENTS, EQUATIONS}:
+            found.append(
+                f"{attribute}: {' and '.join(_OF_MOMENTS)} are at chance, so what {' and '.join(others)} read is not "
+                "in means and covariances, and no surrogate of these shows it"
+            )
+    return found
 
 
 def _shows_who_asked(report: AuditReport) -> list[str]:

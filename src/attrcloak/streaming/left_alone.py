@@ -9,7 +9,7 @@ from attrcloak.data.vector_files import OTHER_VECTORS_STAY
 from attrcloak.errors import MOST_NAMED
 from attrcloak.moments.cell_key import NOT_MARKED
 from attrcloak.parts import Groups, Part
-from attrcloak.release.shortfalls import unknown_users, unlearnable_classes, unmet_requests
+from attrcloak.release.shortfalls import lone_users, unknown_users, unlearnable_classes, unmet_requests
 from attrcloak.streaming.passes import free_columns
 
 UNKNOWN_BY_NAME = frozenset({"na", "n/a", "#n/a", "null", "none", "unknown", "-", "?"})
@@ -41,6 +41,7 @@ def left_alone(
         *unknown_users(census, people, _with_most_unknown(parts, groups)),
         *unmet_requests(census, table, people, requests or ""),
         *([] if by_kept_maps else unlearnable_classes(census, len(free_columns(parts[0])), people)),
+        *([] if by_kept_maps else lone_users(census, people)),
         *_unknown_by_name(groups, people),
         *_other_vectors(parts),
     )

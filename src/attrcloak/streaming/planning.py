@@ -56,8 +56,8 @@ def plan_files(
     """What ``unlearn_files`` would do with the same arguments, without doing it; it refuses what that would refuse.
 
     Ids, people and requests are read, vectors and interactions are not. What the join needs, about 60 bytes a user,
-    lies in a folder that is removed at the end: beside ``sources.work`` where that is named, else among temporary
-    files.
+    lies in a folder that is removed at the end: where the run would work, or without an output or a folder for that
+    among temporary files.
 
     Args:
         sources: the files; without an output, nothing is said of what is in its way.
@@ -82,7 +82,9 @@ def plan_files(
         target.space.refuse_another_run(about_run(sources, opened, key, seed), opened.files)
     parts, inputs = opened.parts, opened.inputs
     table, people, requests = inputs["vectors"].shown, inputs["people"].shown, inputs.get("requests")
-    named = Path(tempfile.gettempdir()) if sources.work is None else Path(sources.work).absolute().parent
+    work = None if sources.work is None else Path(sources.work).absolute()
+    beside = work if target is None else target.space.folder
+    named = Path(tempfile.gettempdir()) if beside is None else beside.parent
     parent = next(place for place in (named, *named.parents) if place.is_dir())
     has_room(parent, opened.join_bytes)
     with closing(engine_of(engine, len(parts), workers)) as runner, temporary_workspace(parent, _PREFIX) as space:
