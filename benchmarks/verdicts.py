@@ -5,8 +5,8 @@
     python benchmarks/verdicts.py --dataset ml-100k --models als bpr ncf lightgcn --tables 2
 
 Each table, made up or the users of a model trained here, is unlearnt and checked as a release is, and then attacked
-anew with other seeds. A table that is called protected while an attacker is more than the margin above chance is what
-must not be; one that is refused at chance costs its owner another try.
+anew with other seeds, as many as the check takes. A table that is called protected while an attacker is more than the
+margin above chance is what must not be; one that is refused at chance costs its owner another try.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from attrcloak import release
-from attrcloak.auditing import SOUND, audit
+from attrcloak.auditing import audit
 from attrcloak.data import EmbeddingTable, Ids, UserAttributes
 from attrcloak.data.datasets import load
 from attrcloak.recommenders import MODELS, train
@@ -26,7 +26,6 @@ from attrcloak.unlearning import METHODS
 
 KINDS = ("linear", "variance", "signs of two", "cluster", "tails", "signs of three", "mixed", "none")
 ATTACKERS = ("logistic", "xgboost", "qda")
-PROTOCOL = replace(SOUND, known=(0.8,), seeds=2, resamples=99, permutations=99)
 
 
 def main() -> None:
@@ -43,7 +42,8 @@ def main() -> None:
     for number, (kind, table, people) in enumerate(made):
         began = time.perf_counter()
         released = release.unlearn(table, people, METHODS[asked.method](), seed=number)
-        found = audit(released.table, people, protocol=PROTOCOL, attackers=ATTACKERS, seed=777 + number).results
+        protocol = replace(release.check_protocol(len(table)), resamples=99, permutations=99)
+        found = audit(released.table, people, protocol=protocol, attackers=ATTACKERS, seed=777 + number).results
         apart = {
             f"{result.attacker} on {result.attribute}": result.balanced_accuracy - result.chance
             for result in found

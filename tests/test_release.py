@@ -1,6 +1,7 @@
 """A release: the method is run, the result is audited, and the verdict says what the audit says."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from attrcloak.release import (
     Verdict,
     apply_eraser,
     apply_to_everybody,
+    check_protocol,
     judge,
     method_for,
     plan,
@@ -201,6 +203,18 @@ def test_what_wide_intervals_cannot_show_is_warned_of() -> None:
     leaking = judge(report(narrow, wide, found(attacker="mlp", balanced_accuracy=0.9, ci=(0.8, 1.0))))
     assert not leaking.protected
     assert not leaking.warnings  # the leak did show
+
+
+def test_fewer_users_are_attacked_by_more_seeds_unless_a_protocol_is_given() -> None:
+    assert [check_protocol(users).seeds for users in (1, 900, 1200, 3333, 3334, 10**6)] == [10, 10, 9, 4, 3, 3]
+    table, people = planted_leak("linear", users=1300, dim=4, seed=0)
+    people = UserAttributes.from_values(
+        people.ids, group=[None if user % 10 == 0 else people["group"].codes[user] for user in range(1300)]
+    )
+    attacked = partial(unlearn, table, people, MeanRemoval(), attackers=("logistic",))
+    assert attacked().audit.protocol["seeds"] == 9  # of 1,170 whose class is known
+    assert attacked().audit.protocol["known"] == [0.8]
+    assert attacked(protocol=QUICK).audit.protocol["seeds"] == 1
 
 
 def test_too_few_requests_to_measure_are_not_called_protected() -> None:

@@ -501,6 +501,11 @@ def test_a_class_that_is_called_unknown_is_warned_of(world, label):
     assert any(f"a class {label.strip()!r}" in text and "leave the field empty" in text for text in released.warnings)
 
 
+def test_a_small_sample_is_attacked_by_more_seeds(world):
+    released = unlearn_files(world.sources("out"), LEACE(), engine="in-process", attackers=("logistic",))
+    assert released.audit.protocol["seeds"] == 7  # of 1,500 users
+
+
 def test_the_sample_is_audited_and_the_leak_that_is_left_is_found(world, monkeypatch):
     monkeypatch.setattr("attrcloak.parts.groups.MOST_SAMPLED", 1400)
     quick = replace(SOUND, known=(0.8,), seeds=1, permutations=99, resamples=99)

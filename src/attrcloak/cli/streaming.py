@@ -140,7 +140,7 @@ def unlearn_streaming(
     engine: str,
     workers: int | None,
     check: bool,
-    protocol: "Protocol",
+    protocol: "Protocol | None",
     eraser: Path | None,
     as_json: bool,
 ) -> None:

@@ -78,7 +78,13 @@ def unlearn(
     id_column: IdColumn = None,
     vector_column: VectorColumn = None,
     seed: Annotated[int, typer.Option(help="Seed of what is random but not secret.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Seeds of the audit that gives the verdict.", min=1)] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Seeds of the audit that gives the verdict; 3 by default, and up to 10 where users are few.",
+            min=1,
+        ),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, to whom and for whom not, and do nothing.")
     ] = False,
@@ -145,7 +151,7 @@ def unlearn(
             engine=engine or "auto",
             workers=workers,
             check=check,
-            protocol=files.read_protocol("sound", "0.8", seeds),
+            protocol=None if seeds is None else files.read_protocol("sound", "0.8", seeds),
             eraser=eraser,
             as_json=as_json,
         )
@@ -202,7 +208,7 @@ def unlearn(
             key=key,
             seed=seed,
             check=check,
-            protocol=files.read_protocol("sound", "0.8", seeds),
+            protocol=None if seeds is None else files.read_protocol("sound", "0.8", seeds),
             progress=progress,
             device=device,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attrcloak.attackers import require_attackers
-from attrcloak.auditing import SOUND, AuditReport, Protocol
+from attrcloak.auditing import AuditReport, Protocol
 from attrcloak.engines import engine_of
 from attrcloak.moments.blas_threads import one_thread
 from attrcloak.moments.eraser import Eraser
@@ -72,7 +72,7 @@ def unlearn_files(
     workers: int | None = None,
     check: bool = True,
     attackers: Sequence[str] = CHECK_ATTACKERS,
-    protocol: Protocol = SOUND,
+    protocol: Protocol | None = None,
     eraser_file: Path | None = None,
     progress: Progress | None = None,
 ) -> StreamedRelease:
@@ -93,7 +93,7 @@ def unlearn_files(
         workers: processes or cores.
         check: attack a sample of the new table and give a verdict.
         attackers: names of these attackers.
-        protocol: how they are measured.
+        protocol: how they are measured; None takes the one of ``check_protocol``, by the number of users in the sample.
         eraser_file: where the maps are to be kept, of methods that have them; they are there before the new table is.
         progress: called with (stage, rows done, rows in all).
 

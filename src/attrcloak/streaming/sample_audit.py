@@ -13,7 +13,7 @@ from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
 from attrcloak.parts import Groups
 from attrcloak.progress import Progress
-from attrcloak.release import MARGIN, Check, Verdict, check_release
+from attrcloak.release import MARGIN, Check, Verdict, check_protocol, check_release
 from attrcloak.streaming.statistics import Leak
 
 
@@ -105,7 +105,7 @@ def check_sample(
     method: str,
     *,
     attackers: Sequence[str],
-    protocol: Protocol,
+    protocol: Protocol | None,
     seed: int,
     progress: Progress | None = None,
 ) -> Check:
@@ -116,10 +116,11 @@ def check_sample(
         leaks: of everybody who asked.
         method: name of the method that made the table.
         attackers: their names.
-        protocol: how they are measured; its intervals are those of the sample's size.
+        protocol: how they are measured, with intervals of the sample's size; None takes the one of ``check_protocol``.
         seed: of splits and attackers.
         progress: called with (stage, done, total).
     """
+    protocol = check_protocol(len(sample.table)) if protocol is None else protocol
     found = check_release(
         sample.table, sample.people, sample.people.names, method=method, attackers=attackers,
         protocol=sample.protocol(protocol), seed=seed, affine=True, progress=progress,
