@@ -1,6 +1,8 @@
 """The join of people with a table in files finds the cells and refuses what the join in memory finds and refuses."""
 
+import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +55,23 @@ def same_as_in_memory(found: Groups, people) -> None:
     np.testing.assert_array_equal(found.cell_of_group[rows], cells.of_user)
     np.testing.assert_array_equal(found.counts, np.bincount(rows, minlength=len(found.counts)))
     assert found.moving == cells.moves.sum()
+
+
+def test_ids_are_read_no_further_once_the_people_are_found_to_be_of_no_use(world):
+    read = []
+
+    def ids(first):
+        for start in range(0, 100_000, 10):
+            read.append(start)
+            time.sleep(0.001)
+            yield np.arange(start, start + 10)
+
+    with pytest.raises(InvalidInput, match="there is no column 'height'"):
+        join_people(
+            [SimpleNamespace(ids=ids, rows=100_000, id_column=None)], Location.of("people.csv"), None, world,
+            table="table", columns=["height"],
+        )  # fmt: skip
+    assert len(read) < 5000
 
 
 def test_cells_are_those_of_the_join_in_memory(world):

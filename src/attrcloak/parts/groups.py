@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -227,9 +228,14 @@ def join_people(
         InvalidInput: ids missing or repeated, nobody of the table is listed, users who ask are not listed, a column is
             no attribute, or one of ``users`` is not in the table or asks for nothing.
     """
+    given_up = Event()
     with ThreadPoolExecutor(1) as beside:
-        reading = beside.submit(table_keys, parts, folder / "table.keys", progress)
-        people = scan_people(source, folder, id_column, columns)
+        reading = beside.submit(table_keys, parts, folder / "table.keys", progress, given_up)
+        try:
+            people = scan_people(source, folder, id_column, columns)
+        except BaseException:
+            given_up.set()  # or whoever waits for the error, or presses Ctrl-C, waits until all ids are read
+            raise
     most = _MOST_BITS if users is None else _MOST_BITS - 1
     if (requests is not None or users is not None) and len(people.columns) > most:
         raise InvalidInput(
@@ -257,14 +263,25 @@ def join_people(
     return groups, chosen
 
 
-def table_keys(parts: Sequence[Part], path: Path, progress: Progress | None) -> tuple[KeyFile, tuple[int, ...]]:
-    """The keys of all rows in a file, and the first row of each part with the number of rows at the end."""
+def table_keys(
+    parts: Sequence[Part], path: Path, progress: Progress | None, given_up: Event | None = None
+) -> tuple[KeyFile, tuple[int, ...]]:
+    """The keys of all rows in a file, and the first row of each part with the number of rows at the end.
+
+    Args:
+        parts: the table.
+        path: of the file.
+        progress: called with (stage, done, total).
+        given_up: set by another thread when nobody wants the keys any more; then they are those of some rows.
+    """
     keys, offsets = KeyFile(path), [0]
     total = sum(part.rows for part in parts)
     for part in parts:
         first = offsets[-1]
         try:
             for batch in part.ids(first):
+                if given_up is not None and given_up.is_set():
+                    return keys, tuple(offsets)
                 keys.add(keys_of(batch, part.id_column or "ids", keys.rows - first))
         except InvalidInput as error:
             raise InvalidInput(in_file(part.location, error)) from error
