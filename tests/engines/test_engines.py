@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -93,24 +94,30 @@ def parent_and_module(module: str) -> tuple[int, bool]:
 
 
 PREPARED = """
-import sys
-sys.path.insert(0, {here!r})
 from test_engines import parent_and_module
-from attrcloak.engines import ProcessPool
+from attrcloak.engines import engine_of
 
 if __name__ == "__main__":
-    pool = ProcessPool(workers=2)
-    pool.prepare("wave")
-    print([there for name in ("wave", "colorsys") for _, (_, there) in pool.map(parent_and_module, [name, name])])
-    pool.close()
+    engine = engine_of({engine!r}, parts=2, workers={workers})
+    engine.prepare("wave")
+    print([there for name in ("wave", "stringprep") for _, (_, there) in engine.map(parent_and_module, [name, name])])
+    engine.close()
 """
 
 
-@forks
-def test_what_workers_need_is_imported_before_they_are_there():
+@pytest.mark.parametrize(
+    ("engine", "workers"),
+    [
+        pytest.param("pool", 2, marks=forks),
+        # One, since a second would be free to take both modules while the first takes the calls.
+        pytest.param("ray", 1, marks=pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")),
+    ],
+)
+def test_what_workers_need_is_imported_before_their_first_item(engine, workers):
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", PREPARED.format(here=str(Path(__file__).parent))],
-        capture_output=True, text=True, check=True, timeout=120,
+        [sys.executable, "-c", PREPARED.format(engine=engine, workers=workers)],
+        capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.stdout.strip() == "[True, True, False, False]"
 

@@ -3,6 +3,8 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from attrcloak.engines.engine import Item, Result
@@ -57,7 +59,10 @@ class RayTasks:
         self.workers = workers or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
 
     def prepare(self, module: str) -> None:
-        """Ray has started its workers already."""
+        """Have as many workers as there will be tasks at once import the module."""
+        task = self._ray.remote(max_retries=0)(_import)
+        for _ in range(self.workers):
+            task.remote(module)  # nobody waits for it
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
         """(position, result) of every item as they are done."""
@@ -95,6 +100,11 @@ class RayTasks:
         if self._session is not None:
             shutil.rmtree(self._session, ignore_errors=True)
             self._session = None
+
+
+def _import(module: str) -> None:
+    with suppress(ImportError):  # the first part says so
+        import_module(module)
 
 
 def _counted(function: Callable[[Item], Result], item: Item) -> tuple[int, Result | AttrCloakError]:
