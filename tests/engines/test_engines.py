@@ -100,7 +100,7 @@ from attrcloak.engines import engine_of
 if __name__ == "__main__":
     engine = engine_of({engine!r}, parts=2, workers={workers})
     engine.prepare("wave")
-    print([there for name in ("wave", "stringprep") for _, (_, there) in engine.map(parent_and_module, [name, name])])
+    print([there for name in ("wave", "imaplib") for _, (_, there) in engine.map(parent_and_module, [name, name])])
     engine.close()
 """
 
