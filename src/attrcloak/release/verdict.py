@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attrcloak.auditing import AuditReport
+import numpy as np
+
+from attrcloak.auditing import SOUND, AuditReport
 from attrcloak.auditing.questions import ASKED
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.unlearning.calibrated import Calibrated
@@ -15,9 +17,6 @@ COVER_SET = "UserAttributes.cover, --cover; for files, add users drawn at random
 """How to move users along who did not ask."""
 MARGIN = 0.03
 """How far from chance an attacker's balanced accuracy may lie, on either side, in a table called protected."""
-_ANOTHER_TIME = 0.005
-"""Attacked anew with other seeds, one table gives balanced accuracies that differ by so much. The line is drawn that
-far before the margin, or half of the tables at the margin would be found beyond it by the next who looks."""
 _OF_MOMENTS = ("logistic", "qda")
 """Attackers that read means, and means and covariances."""
 _PERHAPS_CHANCE = "among so few users that may be chance"
@@ -61,14 +60,15 @@ def judge(
     """Protected unless an attacker is away from chance.
 
     An attacker on the vectors counts against a table when its balanced accuracy lies more than ``margin`` from chance,
-    above or below, whatever its interval; when it lies .005 less than that from chance, by which another measurement
-    may differ, and its own 95 % interval excludes chance; or when relabelling its answers (the adaptive attacker)
-    brings it as far above chance and beyond what its interval's width explains. Intervals are not widened for there
-    being many attackers, and a table of few users may be refused for nothing: that costs its owner another draw, where
-    one that is passed with a leak costs its users more. The moment equations count above chance only. An attribute
-    without any result counts against the table too: what was not tested is not called protected. Classes that were left
-    out are warned of, and so are attributes whose intervals are wider than the margin, and a table that shows who
-    asked: that is no class of an attribute, and hiding it is not what was asked for.
+    above or below, whatever its interval; when its own 95 % interval excludes chance and it lies beyond a line that
+    leaves room for what other folds and seeds would find: h / sqrt(seeds) before the margin, two standard deviations
+    where h is half the width of its interval; or when relabelling its answers (the adaptive attacker) brings it beyond
+    that line above chance, and beyond h. Intervals are not widened for there being many attackers, and a table of few
+    users may be refused for nothing: that costs its owner another draw, where one that is passed with a leak costs its
+    users more. The moment equations count above chance only. An attribute without any result counts against the table
+    too: what was not tested is not called protected. Classes that were left out are warned of, and so are attributes
+    whose intervals are wider than the margin, and a table that shows who asked: that is no class of an attribute, and
+    hiding it is not what was asked for.
 
     Args:
         report: of the table.
@@ -77,7 +77,7 @@ def judge(
         method: name of the method that made the table, so that the next steps are not what was just done.
         affine: whether it could move users by one affine map a class only, as in files.
     """
-    line = margin - _ANOTHER_TIME
+    seeds = int(report.protocol.get("seeds", SOUND.seeds))
     reasons = []
     widest: dict[str, float] = {}
     readers: dict[str, list[str]] = {}
@@ -90,13 +90,14 @@ def judge(
         # Below chance the moment equations do not hold: that attacker has nothing to turn round.
         leak = apart if result.attacker == EQUATIONS else abs(apart)
         perhaps_chance = low <= result.chance <= high
+        half_width = (high - low) / 2
+        line = margin - half_width / np.sqrt(seeds)
         away = leak > margin or (leak > line and not perhaps_chance)
         if away:
             readers.setdefault(result.attribute, []).append(result.attacker)
             side = "above" if apart > 0 else "below"
             but = f", though {_PERHAPS_CHANCE}" if perhaps_chance else ""
             reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f}){but}")
-        half_width = (high - low) / 2
         widest[result.attribute] = max(widest.get(result.attribute, 0.0), half_width)
         if result.adaptive_balanced_accuracy > result.chance + max(line, half_width) and (perhaps_chance or not away):
             reasons.append(
