@@ -42,7 +42,7 @@ def main() -> None:
     for number, (kind, table, people) in enumerate(made):
         began = time.perf_counter()
         released = release.unlearn(table, people, METHODS[asked.method](), seed=number)
-        protocol = replace(release.check_protocol(len(table)), resamples=99, permutations=99)
+        protocol = replace(release.check_protocol(people.align(table.ids), people.names), resamples=99, permutations=99)
         found = audit(released.table, people, protocol=protocol, attackers=ATTACKERS, seed=777 + number).results
         apart = {
             f"{result.attacker} on {result.attribute}": result.balanced_accuracy - result.chance

@@ -259,20 +259,22 @@ def test_a_plan_of_a_folder_says_what_that_of_a_table_in_memory_says_and_writes_
         (("-o", "new", "--work", "begun"), "begun holds an unfinished run that differs: version was"),
         (("-o", "new", "--work", "users-2"), "users-2 holds other things"),
         (("-o", "new", "--work", "users-2"), "name a new or empty one (--work)"),
+        (("-o", "new", "--work", "free"), "free.removed is in the way of"),
     ],
 )
 def test_a_plan_of_a_folder_refuses_what_the_run_would(folder, run, more, word):
     Path("taken").mkdir()
+    Path("free.removed").write_text("mine")
     shutil.copytree("users", "users-2")
     with Workspace(Path("begun")).opened({"version": "0.0.0"}) as space:
         space.note("joined")
-    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     Path("strange.csv").write_text("user_id,attribute\n3,height\n")
     Path("alike.csv").write_text("user_id,group\n3,a\n4,a\n")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     done = run("unlearn", "users", "--attributes", "people.csv", "--plan", *more)
     assert (done.code, "Traceback" in done.err) == (1, False)
     assert word in done.err
-    assert before.items() <= {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}.items()
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
 def test_a_plan_passes_over_a_run_that_can_go_on_and_leaves_it_so(folder, run, monkeypatch):

@@ -20,13 +20,21 @@ def listed(folder, name, ids, values) -> Listed:
     return Listed(file, path)
 
 
+def pairs_of(ids) -> set[tuple[int, int]]:
+    """Their keys."""
+    keys = [keys_of(pa.array([id_]), "id") for id_ in ids]
+    return {(int(key.low[0]), int(key.highs[0])) for key in keys}
+
+
 DENSE = st.integers(-20, 60)
 SPARSE = st.one_of(st.integers(-(2**62), 2**62), st.integers(0, 30))
 TEXT = st.text("abc", max_size=3)
 
 
 @pytest.mark.parametrize("ids", [DENSE, SPARSE, TEXT], ids=["dense", "sparse", "text"])
-def test_a_join_finds_what_a_dictionary_finds(ids, tmp_path_factory, monkeypatch):
+@pytest.mark.parametrize("most_scattered", [0, id_join._MOST_SCATTERED], ids=["sorted", "scattered"])
+def test_a_join_finds_what_a_dictionary_finds(ids, most_scattered, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(id_join, "_MOST_SCATTERED", most_scattered)
     monkeypatch.setattr(id_join, "ROWS_PER_BUCKET", 5)
     monkeypatch.setattr(id_join, "ROWS_PER_CHUNK", 8)
     monkeypatch.setattr("attrcloak.parts.id_keys.ROWS_PER_CHUNK", 8)
@@ -40,7 +48,7 @@ def test_a_join_finds_what_a_dictionary_finds(ids, tmp_path_factory, monkeypatch
     def check(people, table, asking, random):
         folder = tmp_path_factory.mktemp("join")
         groups = [random.randrange(5) for _ in people]
-        asked = [random.randrange(3) for _ in asking]
+        asked = [random.randrange(4) for _ in asking]  # 3: of the users whose requests count
         lists = listed(folder, "people", people, groups), listed(folder, "asks", asking, asked)
         rows = listed(folder, "table", table, []).keys
         found = join(lists[0], rows, lists[1], 3, folder / "groups", folder / "marks")
@@ -54,11 +62,18 @@ def test_a_join_finds_what_a_dictionary_finds(ids, tmp_path_factory, monkeypatch
         assert found.matched == sum(id_ in last for id_ in table)
         absent = [sum(a == j and id_ not in last for id_, a in zip(asking, asked, strict=True)) for j in range(3)]
         assert found.absent_asks.tolist() == absent
+        elsewhere = [sum(a == j and id_ not in table for id_, a in zip(asking, asked, strict=True)) for j in range(3)]
+        assert found.elsewhere_asks.tolist() == elsewhere
+        named = {id_ for id_, a in zip(asking, asked, strict=True) if a == 3}
+        assert found.absent_named.pairs == pairs_of(named - last.keys())
+        assert found.elsewhere_named.pairs == pairs_of(named - set(table))
+        others = {id_ for id_, a in zip(asking, asked, strict=True) if a < 3}
+        assert found.absent.pairs == pairs_of(others - last.keys())
         masks = np.fromfile(folder / "marks", dtype=np.uint64)
         expected = [sum({1 << a for other, a in zip(asking, asked, strict=True) if other == id_}) for id_ in table]
         assert [m for m, id_ in zip(masks.tolist(), table, strict=True)] == expected
         left = {path.name for path in folder.iterdir()}
-        assert not left & {"buckets", "group-of-id", "seen-id", "asks-of-id"}
+        assert all(name.split(".")[0] in ("people", "table", "asks", "groups", "marks") for name in left)
 
     check()
 

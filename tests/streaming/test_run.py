@@ -25,7 +25,7 @@ from attrcloak.data.people_files import read_people
 from attrcloak.data.vector_files import read_vectors
 from attrcloak.errors import DamagedWork, InvalidInput, InvalidSettings, NotSupported, UnreadableFile, WorkerLost
 from attrcloak.moments import Eraser
-from attrcloak.streaming import unlearn_files
+from attrcloak.streaming import KeptMaps, plan_files, unlearn_files
 from attrcloak.streaming.passes import move
 from attrcloak.unlearning import (
     LEACE,
@@ -165,6 +165,15 @@ def test_people_may_have_more_columns_than_can_be_asked_for(world):
     (world.folder / "asks.csv").write_text(f"user_id,attribute\n{world.ids[0]},gender\n")
     with pytest.raises(InvalidInput, match=r"wide.csv: 67 attributes, and requests can be for 64"):
         stream(world, MeanRemoval(), output="two", people="wide.csv", requests="asks.csv")
+    most = ("gender", *names[:63])
+    (world.folder / "asks.csv").write_text("user_id,attribute\n" + f"{world.ids[0]},{most[-1]}\n{world.ids[1]},age\n")
+    with pytest.raises(InvalidInput, match="requests for age"):
+        stream(world, MeanRemoval(), output="three", people="wide.csv", columns=most, requests="asks.csv")
+    (world.folder / "asks.csv").write_text(
+        "user_id,attribute\n" + f"{world.ids[0]},{most[-1]}\n{world.ids[1]},gender\n"
+    )
+    released = stream(world, MeanRemoval(), output="three", people="wide.csv", columns=most, requests="asks.csv")
+    assert released.manifest["moved"] == 2
 
 
 def test_an_intersection_needs_columns_that_are_there(world):
@@ -491,6 +500,21 @@ def test_classes_too_small_for_moments_or_for_the_check_are_named_and_all_are_co
     have = "are asked for by" if asked else "have"
     assert small.startswith(f"gender: 1 classes (few 5) {have} fewer users than the table has dimensions (6)")
     assert "gender: left out, with fewer than 20 known users: few (5), some (15)" in released.verdict.warnings
+
+
+def test_users_who_are_alone_in_their_classes_are_counted_but_not_named_beside_the_table(world):
+    lines = (world.folder / "people.csv").read_text().splitlines()
+    user = lines[1].partition(",")[0]
+    (world.folder / "people.csv").write_text("\n".join([lines[0], f"{user},X,99", *lines[2:]]) + "\n")
+    released = stream(world, MeanRemoval(), eraser_file=world.folder / "maps")
+    (warning,) = [text for text in released.warnings if "single user" in text]
+    assert warning.startswith("1 of ")
+    assert "X" not in warning
+    planned = plan_files(world.sources(None), MeanRemoval(), engine="in-process")
+    (alone,) = planned.lone_cells
+    assert alone.startswith("gender=X, age=")
+    maps = KeptMaps(Eraser.load(world.folder / "maps"))
+    assert not any("single user" in text for text in stream(world, maps, output="again").warnings)
 
 
 @pytest.mark.parametrize("label", ["NA", "unknown", " - "])

@@ -228,7 +228,6 @@ def show_plan(planned: "Plan") -> None:
     print(
         f"{planned.moving} of {planned.users} users would move by {planned.method}, in {planned.cells} cells "
         f"of {planned.dimensions} dimensions; {planned.unknown} have no known class\n"
-        f"{planned.lone_cells} cells have a single user (their maps give that user's vector away)\n"
         f"about {planned.memory_bytes / 1e6:.0f} MB of {took}, without the audit"
     )
     for name, classes in planned.classes.items():
@@ -238,6 +237,8 @@ def show_plan(planned: "Plan") -> None:
             for label, users in classes.items()
         ]
         print(f"{name}: {', '.join(counted)}")
+    if planned.lone_cells:
+        print(f"cells of a single user: {'; '.join(planned.lone_cells)}")
     for text in planned.warnings:
         print(f"warning: {text}")
 

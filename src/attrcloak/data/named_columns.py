@@ -43,7 +43,8 @@ def check_present(path: Path) -> None:
     """Raise UnreadableFile when there is no such file, or nothing in it."""
     if path.is_dir():
         raise UnreadableFile(
-            f"{path} is a folder, and what is held in memory is read from one file; name that, or stream the table"
+            f"{path} is a folder, and what is held in memory is read from one file; name that, or stream the table "
+            "(engine=)"
         )
     if not path.is_file():
         raise UnreadableFile(not_there(path, path))

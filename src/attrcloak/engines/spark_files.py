@@ -82,8 +82,8 @@ def _session_here(builder: Any) -> Any:
         return builder.getOrCreate()
     except (PySparkRuntimeError, OSError) as error:
         raise NotSupported(
-            "Spark could not start its Java process: it needs Java 17 or newer, on the PATH or in JAVA_HOME; or take "
-            "the process pool, pool (engine=)"
+            "Spark could not start its Java process: it needs Java 17 or newer, on the PATH or in JAVA_HOME; or name "
+            "another engine, such as pool (engine=)"
         ) from error
 
 

@@ -101,7 +101,8 @@ def map_over_tiles(rows: int, dim: int) -> Iterator[Map]:
         yield map
         return
     blas = blas_libraries()
-    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
+    # The fewest, for within a limit a library that was loaded since has all cores.
+    threads = min((library.num_threads for library in blas.lib_controllers), default=1)
     if threads == 1:
         yield map
         return

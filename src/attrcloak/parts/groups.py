@@ -233,17 +233,17 @@ def join_people(
         reading = beside.submit(table_keys, parts, folder / "table.keys", progress, given_up)
         try:
             people = scan_people(source, folder, id_column, columns)
+            most = _MOST_BITS if users is None else _MOST_BITS - 1
+            if (requests is not None or users is not None) and len(people.columns) > most:
+                raise InvalidInput(
+                    f"{source.shown}: {len(people.columns)} attributes, and requests can be for {most} at most; name "
+                    "those to use with columns="
+                )
+            asks = scan_requests(requests, users, folder, people.columns)
+            keys, offsets = reading.result()
         except BaseException:
             given_up.set()  # or whoever waits for the error, or presses Ctrl-C, waits until all ids are read
             raise
-    most = _MOST_BITS if users is None else _MOST_BITS - 1
-    if (requests is not None or users is not None) and len(people.columns) > most:
-        raise InvalidInput(
-            f"{source.shown}: {len(people.columns)} attributes, and requests can be for {most} at most; name those to "
-            "use with columns="
-        )
-    asks = scan_requests(requests, users, folder, people.columns)
-    keys, offsets = reading.result()
     found, marks = folder / "table.groups", None if asks is None else folder / "table.marks"
     joined = join(people.listed, keys, asks, len(people.columns), found, marks)
     refuse_misfits(joined, people, source, parts, table, keys.rows, requests, users)
@@ -318,7 +318,7 @@ def _finished(
     counts, unmet = np.zeros(1, dtype=np.int64), np.zeros(attributes, dtype=np.int64)
     asked = iter(()) if marks is None else chunks_of(marks, np.uint64, keys.rows)
     with path.open("wb") as file:
-        for (_, of_rows), group in zip(keys.chunks(), chunks_of(found, np.int32, keys.rows), strict=True):
+        for group in chunks_of(found, np.int32, keys.rows):
             masks, mask_number = np.zeros(1, dtype=np.uint64), np.zeros(1, dtype=np.int64)
             if marks is not None:
                 masks, mask_number = np.unique(next(asked), return_inverse=True)
@@ -331,7 +331,9 @@ def _finished(
                 unmet += users_of_pairs @ (asks & (of_group < 0))
             else:
                 named = (masks[pairs % len(masks)] & of_users) > 0
-                silent.add(of_rows.take((named & ~(asks & (of_group >= 0)).any(axis=1))[inverse]))
+                in_vain = (named & ~(asks & (of_group >= 0)).any(axis=1))[inverse]
+                begin = file.tell() // group.itemsize
+                silent.add(keys.read(begin, begin + len(group)).take(in_vain))
             combinations = np.concatenate([of_group, asks & (of_group >= 0)], axis=1).tolist()
             numbers = [numbered.setdefault(tuple(row), len(numbered)) for row in combinations]
             final = np.array(numbers, dtype=np.int32)[inverse]

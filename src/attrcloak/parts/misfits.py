@@ -64,14 +64,14 @@ def refuse_misfits(
     if users is not None and joined.absent_named.count:
         named, mend = _places(joined.absent_named, users)
         problems.append(
-            f"{users.shown}: {joined.absent_named.count} of these users are not listed in {source.shown}: {named}; "
+            f"{users.shown}: {joined.absent_named.counted} of these users are not listed in {source.shown}: {named}; "
             + (mend or "drop these lines, or give the people as they were at the run")
         )
     elsewhere = Noted(joined.elsewhere_named.pairs - joined.absent_named.pairs)
     if users is not None and elsewhere.count:
         named, mend = _places(elsewhere, users)
         problems.append(
-            f"{users.shown}: {elsewhere.count} of these users are not in {table}: {named}; "
+            f"{users.shown}: {elsewhere.counted} of these users are not in {table}: {named}; "
             + (mend or "drop these lines, or give the table that has them")
         )
     raise_if(problems)
@@ -86,8 +86,9 @@ def refuse_silent(silent: Noted, users: Location) -> None:
     """
     if silent.count:
         raise InvalidInput(
-            f"{users.shown}: {silent.count} of these users asked for nothing, so nothing was done to them: "
-            f"{_places(silent, users)[0]}; drop these lines, or give the people and requests as they were at the run"
+            f"{users.shown}: {silent.counted} of these users asked for nothing, or their class is not known, so "
+            f"nothing was done to them: {_places(silent, users)[0]}; drop these lines, or give the people and requests "
+            "as they were at the run"
         )
 
 
@@ -103,7 +104,7 @@ def _repeated(repeated: Noted, batches: Iterator[tuple[str, int, Any]]) -> str:
     found = _found(repeated, batches, 2)
     named = "; ".join(f"{name} in {rows[0]} and {rows[1]}" for name, rows in found)
     more = "; ..." if repeated.count > len(found) else ""
-    return f"{repeated.count} ids occur more than once ({named}{more}); keep one row per id"
+    return f"{repeated.counted} ids occur more than once ({named}{more}); keep one row per id"
 
 
 def _found(noted: Noted, batches: Iterator[tuple[str, int, Any]], times: int) -> list[tuple[str, list[str]]]:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 
-import numpy as np
-
 from attrcloak.attackers import require_attackers
 from attrcloak.auditing import SOUND, AuditReport, Protocol, audit
 from attrcloak.data.attributes import UserAttributes
@@ -25,15 +23,18 @@ _USERS_AND_SEEDS = 20_000
 _MOST_SEEDS = 10
 
 
-def check_protocol(users: int) -> Protocol:
+def check_protocol(people: UserAttributes, names: Sequence[str]) -> Protocol:
     """How the check before release attacks a table: 80 % of labels known, by three seeds, or more of few users.
 
     What other folds and seeds find of the same table differs by about .45 / sqrt(users times seeds) (standard
-    deviation, two classes), and a verdict has to leave room for that: three seeds of 1,200 users differ by .008.
+    deviation, two classes), and a verdict has to leave room for that: three seeds of 1,200 users differ by .008. Users
+    are those of known class, whether they asked or not: where few ask, no number of seeds makes up for there being few.
 
     Args:
-        users: of known class.
+        people: over the users of the table.
+        names: the attributes; the one whose class is known of fewest users decides.
     """
+    users = min(int(people[name].known.sum()) for name in names)
     seeds = min(-(-_USERS_AND_SEEDS // max(users, 1)), _MOST_SEEDS)
     return replace(SOUND, known=(0.8,), seeds=max(seeds, SOUND.seeds))
 
@@ -166,8 +167,6 @@ def check_release(
         progress: called with (stage, done, total).
     """
     aligned = people.align(table.ids)
-    if protocol is None:
-        protocol = check_protocol(int(np.any([aligned[name].known for name in names], axis=0).sum()))
     alone = [name for name in names if aligned[name].known.any() and not aligned[name].marks.any()]
     if alone and len(alone) < len(names):
         found = check_release(
@@ -176,6 +175,7 @@ def check_release(
         )  # fmt: skip
         said = tuple(f"nobody asked for {name}: nothing was done about it, and it was not judged" for name in alone)
         return replace(found, verdict=replace(found.verdict, warnings=(*said, *found.verdict.warnings)))
+    protocol = check_protocol(aligned, names) if protocol is None else protocol
     measure = partial(
         audit, table, people, attributes=names, attackers=attackers, protocol=protocol, seed=seed, progress=progress
     )

@@ -58,7 +58,7 @@ class Plan:
         unknown: users of whom no class is known, listed or not, whether they asked or not.
         dimensions: free columns of the table.
         cells: combinations of classes that occur.
-        lone_cells: cells with a single user; their maps give that user's vector away.
+        lone_cells: cells with a single user who moves, in words: "gender=F, age=56".
         classes: per attribute the users of each class.
         asked: likewise, those of them who ask for it.
         small_classes: per attribute the classes of which fewer users ask than there are dimensions, and their counts.
@@ -77,7 +77,7 @@ class Plan:
     unknown: int
     dimensions: int
     cells: int
-    lone_cells: int
+    lone_cells: tuple[str, ...]
     classes: Mapping[str, Mapping[str, int]]
     asked: Mapping[str, Mapping[str, int]]
     small_classes: Mapping[str, Mapping[str, int]]
@@ -100,7 +100,7 @@ def planned_users(census: Census, dimensions: int) -> dict[str, Any]:
         "unknown": census.unknown,
         "dimensions": dimensions,
         "cells": census.cells,
-        "lone_cells": len(census.lone_cells),
+        "lone_cells": census.lone_cells,
         "classes": census.classes,
         "asked": census.asked,
         "small_classes": too_small(census, dimensions),

@@ -27,7 +27,7 @@ def shortfalls_in_memory(census: Census, dimensions: int, method: object) -> tup
         *([] if census.by_request else unknown_users(census, PEOPLE)),
         *unmet_requests(census, "the table", PEOPLE, "the list of requests"),
         *(unlearnable_classes(census, dimensions, PEOPLE) if from_who_asked else single_classes(census, PEOPLE)),
-        *lone_users(census, PEOPLE),
+        *lone_users(census),
     )
 
 
@@ -128,16 +128,14 @@ def small_classes(census: Census, dimensions: int, people: str) -> list[str]:
     ]
 
 
-def lone_users(census: Census, people: str) -> list[str]:
-    """Combinations of classes that are of one user alone."""
-    lone = census.lone_cells
-    if not lone:
+def lone_users(census: Census) -> list[str]:
+    """Combinations of classes of which a single user moves; not which, for a manifest lies beside the table."""
+    if not census.lone_cells:
         return []
-    named = "; ".join(lone[:MOST_NAMED]) + ("; ..." if len(lone) > MOST_NAMED else "")
     return [
-        f"{len(lone)} of {census.cells} combinations of classes are of a single user each ({named}); where every "
-        "combination has a map, who holds the maps can tell these users' old vectors: destroy them or keep them like a "
-        f"key, merge small classes in {people}, or unlearn fewer attributes at once"
+        f"{len(census.lone_cells)} of {census.cells} combinations of classes are of a single user each (a plan names "
+        "them); where combinations have maps of their own, these users' old vectors can be told from theirs: keep the "
+        "maps like a key or destroy them, merge small classes, or unlearn fewer attributes at once"
     ]
 
 

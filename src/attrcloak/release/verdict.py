@@ -1,12 +1,12 @@
 """What an audit lets one say of a table: protected or not, why, and what to try next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from attrcloak.auditing import SOUND, AuditReport
+from attrcloak.auditing import SOUND, AttackResult, AuditReport
 from attrcloak.auditing.questions import ASKED
 from attrcloak.auditing.report import EQUATIONS
 from attrcloak.unlearning.calibrated import Calibrated
@@ -80,7 +80,7 @@ def judge(
     seeds = int(report.protocol.get("seeds", SOUND.seeds))
     reasons = []
     widest: dict[str, float] = {}
-    readers: dict[str, list[str]] = {}
+    readers: dict[tuple[str, str], None] = {}  # in their order
     on_vectors = [result for result in report.results if result.surface == "vectors" and result.attribute != ASKED]
     for result in on_vectors:
         low, high = result.ci
@@ -94,12 +94,13 @@ def judge(
         line = margin - half_width / np.sqrt(seeds)
         away = leak > margin or (leak > line and not perhaps_chance)
         if away:
-            readers.setdefault(result.attribute, []).append(result.attacker)
+            readers[result.attacker, result.attribute] = None
             side = "above" if apart > 0 else "below"
             but = f", though {_PERHAPS_CHANCE}" if perhaps_chance else ""
             reasons.append(f"{what} is at {numbers}, {side} chance ({result.chance:.3f}){but}")
         widest[result.attribute] = max(widest.get(result.attribute, 0.0), half_width)
         if result.adaptive_balanced_accuracy > result.chance + max(line, half_width) and (perhaps_chance or not away):
+            readers[result.attacker, result.attribute] = None
             reasons.append(
                 f"{what} reaches {result.adaptive_balanced_accuracy:.3f} with relabelled answers, "
                 f"above chance ({result.chance:.3f})"
@@ -115,20 +116,20 @@ def judge(
         for name, width in widest.items()
         if width > margin and not any(reason.startswith(f"{name}: ") for reason in reasons)
     ]
-    warnings = (*report.notes, *unseen, *_not_in_moments(report, readers), *_shows_who_asked(report))
+    warnings = (*report.notes, *unseen, *_not_in_moments(on_vectors, readers), *_shows_who_asked(report))
     return Verdict(not reasons, tuple(reasons), _next_steps(reasons, method, affine), warnings)
 
 
-def _not_in_moments(report: AuditReport, readers: Mapping[str, Sequence[str]]) -> list[str]:
-    """Attributes that are read though both attackers of means and covariances are at chance."""
+def _not_in_moments(results: Sequence[AttackResult], readers: Iterable[tuple[str, str]]) -> list[str]:
+    """Attributes that are read, but by neither of the attackers of means and covariances."""
     found = []
-    for attribute, attackers in readers.items():
-        tested = {result.attacker for result in report.results if result.attribute == attribute}
-        others = dict.fromkeys(attackers)
-        if tested.issuperset(_OF_MOMENTS) and not others.keys() & {*_OF_MOMENTS, EQUATIONS}:
+    for attribute in dict.fromkeys(result.attribute for result in results):
+        others = [attacker for attacker, read in readers if read == attribute]
+        tested = {result.attacker for result in results if result.attribute == attribute}
+        if others and tested.issuperset(_OF_MOMENTS) and not {*others} & {*_OF_MOMENTS, EQUATIONS}:
             found.append(
-                f"{attribute}: {' and '.join(_OF_MOMENTS)} are at chance, so what {' and '.join(others)} read is not "
-                "in means and covariances, and no surrogate of these shows it"
+                f"{attribute}: {' and '.join(others)} read it where {' and '.join(_OF_MOMENTS)} do not, so it hardly "
+                "lies in means and covariances, and a small surrogate says nothing of it"
             )
     return found
 
@@ -229,10 +230,15 @@ def either(verdict: Verdict, by_others: Verdict, method: str) -> Verdict:
         taught = (CALIBRATED_TAUGHT_BY_OTHERS if method in CALIBRATED else TAUGHT_BY_OTHERS,)
     return Verdict(
         verdict.protected and by_others.protected,
-        verdict.reasons + tuple(f"{reason}, knowing only users who did not ask" for reason in by_others.reasons),
+        verdict.reasons + tuple(map(_by_others, by_others.reasons)),
         tuple(dict.fromkeys(verdict.next_steps + taught + by_others.next_steps)),
-        tuple(dict.fromkeys(verdict.warnings + by_others.warnings)),
+        verdict.warnings + tuple(_by_others(text) for text in by_others.warnings if text not in verdict.warnings),
     )
+
+
+def _by_others(text: str) -> str:
+    """A sentence about attackers who know only users who did not ask."""
+    return f"{text}, knowing only users who did not ask"
 
 
 CALIBRATED = (Calibrated.name, CalibratedDD.name, CalibratedFlow.name)

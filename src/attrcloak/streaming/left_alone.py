@@ -40,8 +40,11 @@ def left_alone(
     return (
         *unknown_users(census, people, _with_most_unknown(parts, groups)),
         *unmet_requests(census, table, people, requests or ""),
-        *([] if by_kept_maps else unlearnable_classes(census, len(free_columns(parts[0])), people)),
-        *([] if by_kept_maps else lone_users(census, people)),
+        *(
+            []
+            if by_kept_maps
+            else (*unlearnable_classes(census, len(free_columns(parts[0])), people), *lone_users(census))
+        ),
         *_unknown_by_name(groups, people),
         *_other_vectors(parts),
     )

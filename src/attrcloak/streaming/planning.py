@@ -17,7 +17,7 @@ from attrcloak.streaming.left_alone import left_alone
 from attrcloak.streaming.passes import free_columns
 from attrcloak.streaming.sources import Sources, Target, about_run, open_sources, refuse_what_is_in_the_way, target_of
 from attrcloak.streaming.stages import Stages
-from attrcloak.streaming.workspace import has_room, temporary_workspace
+from attrcloak.streaming.workspace import has_room, refuse_leftover_of_others, temporary_workspace
 from attrcloak.unlearning.method import Length, MomentMethod, RowMethod
 
 _PREFIX = "attrcloak-plan-"
@@ -55,7 +55,8 @@ def plan_files(
 ) -> FilesPlan:
     """What ``unlearn_files`` would do with the same arguments, without doing it; it refuses what that would refuse.
 
-    Ids, people and requests are read, vectors and interactions are not. What the join needs, about 60 bytes a user,
+    Ids, people and requests are read; vectors and interactions are not, but for the digest of files that were copied
+    anew since an unfinished run of the same. A bucket is not looked for. What the join needs, about 60 bytes a user,
     lies in a folder that is removed at the end: where the run would work, or without an output or a folder for that
     among temporary files.
 
@@ -78,6 +79,7 @@ def plan_files(
     opened = open_sources(sources, method, length)
     target = None if sources.output is None else target_of(sources, opened)
     if target is not None:
+        refuse_leftover_of_others(target.space.folder)
         refuse_what_is_in_the_way(target, opened, eraser_file)
         target.space.refuse_another_run(about_run(sources, opened, key, seed), opened.files)
     parts, inputs = opened.parts, opened.inputs

@@ -120,7 +120,7 @@ def check_sample(
         seed: of splits and attackers.
         progress: called with (stage, done, total).
     """
-    protocol = check_protocol(len(sample.table)) if protocol is None else protocol
+    protocol = check_protocol(sample.people, sample.people.names) if protocol is None else protocol
     found = check_release(
         sample.table, sample.people, sample.people.names, method=method, attackers=attackers,
         protocol=sample.protocol(protocol), seed=seed, affine=True, progress=progress,

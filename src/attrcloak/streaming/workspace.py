@@ -259,6 +259,13 @@ def remove_folder(folder: Path) -> None:
     remove_leftover(folder)
 
 
+def refuse_leftover_of_others(folder: Path) -> None:
+    """Raise InvalidInput for what no run left under the name that a work folder has while it is removed."""
+    leftover = _leftover(folder)
+    if leftover.exists() and not _begun_by_a_run(leftover):
+        raise InvalidInput(f"{leftover} is in the way of {folder}, and no run left it; give it another name")
+
+
 def remove_leftover(folder: Path) -> None:
     """Remove what a kill left of a work folder that was being removed, and nothing that is no such folder.
 
@@ -267,11 +274,10 @@ def remove_leftover(folder: Path) -> None:
     """
     import shutil
 
+    refuse_leftover_of_others(folder)
     leftover = _leftover(folder)
     if not leftover.exists():
         return
-    if not _begun_by_a_run(leftover):
-        raise InvalidInput(f"{leftover} is in the way of {folder}, and no run left it; give it another name")
     for name in ("key", "eraser.safetensors"):
         (leftover / name).unlink(missing_ok=True)
     # The manifest goes last: as long as it is there, the rest is known to be of a run.
