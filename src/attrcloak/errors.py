@@ -81,6 +81,16 @@ def not_among(what: str, name: str, known: Sequence[str]) -> str:
     return f"{what} {name!r}; {hint}: {', '.join(known) or 'none'}"
 
 
+def strange_requests(shown: str, strange: Sequence[str], known: Sequence[str]) -> str:
+    """The message for requests of attributes that there are not; an empty name is written "(empty)"."""
+    from difflib import get_close_matches
+
+    named = ", ".join(name.strip() or "(empty)" for name in strange)
+    near = next((match for name in strange for match in get_close_matches(name, known, n=1)), None)
+    hint = "" if near is None else f"; did you mean {near!r}?"
+    return f"{shown}: requests for {named}, but the attributes are {', '.join(known)}{hint}"
+
+
 def not_there(shown: str | Path, path: Path, what: str = "file") -> str:
     """The message for a file that is not there: "usrs.npy: there is no such file; did you mean 'users.npy'?".
 

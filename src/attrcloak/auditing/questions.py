@@ -77,15 +77,20 @@ def questions(
         judged = test_on & column.marks if judge_requests_only else test_on
         question, left_out = _question(name, column.classes, column.codes, others, judged, min_users)
         if question is None:
+            asked = np.bincount(column.codes[column.marks], minlength=len(column.classes))
+            who, counts, mend = (
+                ("users who asked", asked, "wait for more requests, or merge small classes in the list of people")
+                if judge_requests_only
+                else ("known users", column.counts, "is it the right column? Merge small classes in the list of people")
+            )
             problems.append(
-                f"attribute {name!r} has {len(column.classes) - len(left_out)} classes with at least {min_users} known "
-                f"users ({_shares(column.classes, column.counts)}), and an attack needs two; "
-                "is it the right column? Merge small classes in the list of people"
+                f"attribute {name!r} has {len(column.classes) - len(left_out)} classes with at least {min_users} {who} "
+                f"({_shares(column.classes, counts)}), and an attack needs two; {mend}"
             )
             continue
         unknown = int((~column.known).sum())
         if unknown:
-            notes.append(f"{name}: the class of {unknown} users is unknown; they are left out")
+            notes.append(f"{name}: the class of {unknown} users is unknown, or put aside; they are left out")
         if left_out:
             notes.append(f"{name}: left out, with fewer than {min_users} known users: {', '.join(left_out)}")
         found.append(question)

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
-from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among, not_there
+from attrcloak.errors import InvalidInput, InvalidSettings, UnreadableFile, not_among, not_there, strange_requests
 
 if TYPE_CHECKING:
     from attrcloak.auditing import AuditReport, Protocol
@@ -60,16 +60,34 @@ def read_users(path: Path | None) -> "Ids | None":
     return Ids(np.array(list(dict.fromkeys(user for (user,) in rows))))
 
 
+def note_strangers(users: "Ids", table: "Ids", path: Path | None) -> None:
+    """Say how many users of a list the table does not have.
+
+    Raises:
+        InvalidInput: it has none of them.
+    """
+    from attrcloak.data.named_columns import some
+
+    strange = users.values[table.rows(users) < 0]
+    if len(strange) == len(users):
+        raise InvalidInput(
+            f"{path}: none of its {len(users)} users is in the table ({some(strange)}); is it the right list?"
+        )
+    if len(strange):
+        note(f"warning: {path}: {len(strange)} of its {len(users)} users are not in the table ({some(strange)})")
+
+
 def _read_columns(path: Path, columns: tuple[str, ...], form: str) -> list[tuple[str, ...]]:
     from attrcloak.data.named_columns import check_present
 
     check_present(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
-                raise InvalidInput(f"{path}: no column {', '.join(missing)}; {form}")
+                there = ", ".join(reader.fieldnames or ()) or "none"
+                raise InvalidInput(f"{path}: no column {', '.join(missing)}; {form}, and there are: {there}")
             rows: list[tuple[str, ...]] = []
             for row in reader:
                 short = [name for name in columns if row[name] is None]
@@ -97,7 +115,7 @@ def _read_requests(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
         asked.setdefault(attribute, []).append(user)
     strange = sorted(set(asked) - set(known))
     if strange:
-        raise InvalidInput(f"{path}: requests for {', '.join(strange)}, but the attributes are {', '.join(known)}")
+        raise InvalidInput(strange_requests(str(path), strange, known))
     return asked
 
 
@@ -115,8 +133,11 @@ def refuse_inputs_as_outputs(inputs: Sequence[Path | None], outputs: Sequence[Pa
             problems.append(f"{path} is named for two outputs")
         if path.is_dir():
             problems.append(f"{path} is a folder; name a file")
-        if not path.resolve().parent.is_dir():
-            problems.append(f"{path}: the folder {path.resolve().parent} does not exist; make it first")
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            problems.append(f"{path}: the folder {folder} does not exist; make it first")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            problems.append(f"{path}: the folder {folder} cannot be written to; choose another")
         seen.add(path.resolve())
     if problems:
         raise InvalidInput(problems)

@@ -183,6 +183,7 @@ def unlearn(
     people = files.load_people(people_file, id_column, columns, requests_file)
     moved_before = files.read_users(earlier)
     if moved_before is not None:
+        files.note_strangers(moved_before, table.ids, earlier)
         people = people.without(moved_before)
     key = files.read_key(key_file)
     if cover:

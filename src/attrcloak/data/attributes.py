@@ -218,14 +218,15 @@ class UserAttributes:
             InvalidInput: one of them is not known here, or asked for nothing; all are counted.
         """
         rows = self.ids.rows(users)
-        absent = int((rows < 0).sum())
-        if absent:
-            raise InvalidInput(f"{absent} of the {len(rows)} users named are not listed")
+        absent = users.values[rows < 0]
+        if len(absent):
+            raise InvalidInput(f"{len(absent)} of the {len(rows)} users named are not listed ({some(absent)})")
         asked = np.any([column.marks for column in self.columns.values()], axis=0)
-        silent = int((~asked[rows]).sum())
-        if silent:
+        silent = users.values[~asked[rows]]
+        if len(silent):
             raise InvalidInput(
-                f"{silent} of the {len(rows)} users named asked for nothing, so nothing was done to them"
+                f"{len(silent)} of the {len(rows)} users named asked for nothing, or their class is not known, so "
+                f"nothing was done to them ({some(silent)})"
             )
         kept = np.zeros(len(self), dtype=bool)
         kept[rows] = True

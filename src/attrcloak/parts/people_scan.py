@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from attrcloak.data.attributes import CROSS, Attribute, crossed
 from attrcloak.data.named_columns import UnevenRows, id_name, missing_column, text_options
 from attrcloak.data.people_files import MOST_CLASSES, attribute_of
-from attrcloak.errors import InvalidInput, UnreadableFile, raise_if
+from attrcloak.errors import InvalidInput, UnreadableFile, raise_if, strange_requests
 from attrcloak.parts.id_join import Listed
 from attrcloak.parts.id_keys import KeyFile, keys_of
 from attrcloak.parts.location import Location
@@ -139,7 +139,7 @@ def scan_requests(
             codes = np.array([number.get(text, 0) for text in texts] + [0], dtype=np.int32)
             chosen = codes[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
             if encoded.indices.null_count:
-                strange.add("(empty)")
+                strange.add("")
             asked.write(chosen.data.cast("B"))
         for batch in _batches_with_keys(users, ["user_id"], "a list of users has a column user_id", keys):
             asked.write(np.full(batch.num_rows, len(attributes), dtype=np.int32).data.cast("B"))
@@ -148,18 +148,17 @@ def scan_requests(
         raise InvalidInput(f"{users.shown}: names no user; list one user_id a line")
     if strange:
         assert source is not None  # somebody asked
-        raise InvalidInput(
-            f"{source.shown}: requests for {', '.join(sorted(strange))}, but the attributes are {', '.join(attributes)}"
-        )
+        raise InvalidInput(strange_requests(source.shown, sorted(strange), attributes))
     return Listed(keys, path)
 
 
 def _batches_with_keys(source: Location | None, columns: list[str], form: str, keys: KeyFile) -> Iterator[Any]:
     """Batches of a file or folder; the keys of their users are added."""
     files = [] if source is None else [place for _, place in source.files()]
-    missing = sorted(set(columns) - set(_columns(files[0]))) if files else []
+    there = _columns(files[0]) if files else columns
+    missing = sorted(set(columns) - set(there))
     if source is not None and missing:
-        raise InvalidInput(f"{source.shown}: no column {', '.join(missing)}; {form}")
+        raise InvalidInput(f"{source.shown}: no column {', '.join(missing)}; {form}, and there are: {', '.join(there)}")
     for place, first_row, batch in batches_of(files, columns):
         try:
             keys.add(keys_of(batch.column("user_id"), "user_id", first_row))

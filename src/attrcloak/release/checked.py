@@ -189,7 +189,8 @@ def check_release(
         return Check(Verdict(False, tuple(error.problems), FEW_REQUESTS), None)
     verdict = verdict_of(report, names)
     try:
-        by_others = measure(judged="requests", knows="others")
+        # The moment equations are solved over those who asked, whoever else is known, so they have had their say.
+        by_others = measure(judged="requests", knows="others", protocol=replace(protocol, equations_known=()))
     except InvalidInput as error:
         missing = tuple(f"attackers who know only users who did not ask: {problem}" for problem in error.problems)
         return Check(replace(verdict, warnings=verdict.warnings + missing), report)

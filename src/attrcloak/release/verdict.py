@@ -190,8 +190,9 @@ def _where_shapes_differ(step: str) -> tuple[tuple[tuple[str, ...], str], ...]:
 
 
 FLOW_NEXT_STEPS = _where_shapes_differ(
-    "classes still differ in shape: use more rounds (--set rounds=80), more slices (--set slices=60) where some "
-    "users did not ask, and merge small classes"
+    "classes still differ in a way that the flow does not move, or keep what they show by chance: try "
+    "--method calibrated, which draws that anew and evens out single directions, as trees read them, and costs more of "
+    "the recommendations; merge small classes where there are some"
 )
 """The same for methods that flow."""
 

@@ -1,5 +1,6 @@
 """The files of a run, looked at before any work: whether they can be read, and whether what is new has a place."""
 
+import os
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -274,8 +275,11 @@ def _check_eraser_file(path: Path, taken: list[Location], manifest: Location) ->
     refuse_nesting(taken, place)
     if manifest.path == place.path and manifest.filesystem.equals(place.filesystem):
         raise InvalidInput(f"{path} is the manifest of this run; give the maps another name")
-    if not path.absolute().parent.is_dir():
-        raise InvalidInput(f"{path}: the folder {path.absolute().parent} does not exist; make it first")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InvalidInput(f"{path}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidInput(f"{path}: the folder {folder} cannot be written to; choose another")
 
 
 def _work_folder(sources: Sources, output: Location, staging: Location) -> Path:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attrcloak.data.embeddings import EmbeddingTable
 from attrcloak.data.ids import Ids
+from attrcloak.data.named_columns import some
 from attrcloak.errors import InvalidInput, UnreadableFile, not_there
 from attrcloak.unlearning.method import UnlearningResult
 from attrcloak.whole_file import replacing
@@ -68,9 +69,12 @@ class OriginalRows:
 
     def _of(self, users: Ids) -> "OriginalRows":
         rows = self.ids.rows(users)
-        absent = int((rows < 0).sum())
-        if absent:
-            raise InvalidInput(f"{absent} of the {len(rows)} users named are not in the undo file: they were not moved")
+        absent = users.values[rows < 0]
+        if len(absent):
+            raise InvalidInput(
+                f"{len(absent)} of the {len(rows)} users named are not in the undo file ({some(absent)}): that run did "
+                "not move them; leave them out, or take the undo file of the run that did"
+            )
         vectors = self.vectors[rows]
         if self.common_length is not None:
             lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
