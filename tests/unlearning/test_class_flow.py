@@ -1,5 +1,8 @@
 """The flow lowers what near neighbours tell, stops at chance, and does not care in what portions it looks."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -116,7 +119,7 @@ def test_steps_go_down_the_slope_of_the_witness():
     flow = ClassFlow(codes, drawn)
     flow.steps(x)
     speeds = np.array([[1.0, 0.5], [0.25, 1.0]])
-    drift = flow._round(z.astype(np.float32), speeds)
+    drift = flow._round(z.astype(np.float32), speeds, map)
 
     def climb(user, at):
         moved = np.vstack([z, at])
@@ -153,6 +156,20 @@ def test_portions_of_rows_change_nothing(monkeypatch):
     np.testing.assert_allclose(ClassFlow(codes, drawn).steps(x), whole, atol=1e-4)
 
 
+def test_portions_side_by_side_change_no_bit(monkeypatch):
+    monkeypatch.setattr(class_flow, "ROWS_AT_ONCE", 7)
+    x, codes, drawn = rings(users=300)
+    alone = ClassFlow(codes, drawn).steps(x)
+    with ThreadPoolExecutor(4) as pool:
+        threads = set()
+
+        def over(function, blocks):
+            return pool.map(lambda block: (threads.add(threading.get_ident()), function(block))[1], blocks)
+
+        np.testing.assert_array_equal(ClassFlow(codes, drawn).steps(x, over), alone)
+    assert len(threads) > 1
+
+
 @pytest.mark.parametrize(
     "x", [np.zeros((5, 3)), np.ones((1, 3)), np.empty((0, 3)), np.array([[0.0, 1], [0, 1], [1, 1], [1e6, 1]])]
 )
@@ -182,7 +199,7 @@ def test_users_without_a_class_are_not_pulled():
 def test_a_class_of_one_user_has_no_energy():
     members = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], dtype=np.float32)
     energies = ClassEnergies(members, np.array([0, 0]), 1)
-    energies.add(slice(0, 4), [np.diag(np.arange(1, 5)).astype(np.float32) + 0.5])
+    energies.add(energies.of_rows(slice(0, 4), [np.diag(np.arange(1, 5)).astype(np.float32) + 0.5]))
     assert not energies.unbiased()[0].any()
     assert energies.unbiased()[1].all()
     assert np.isfinite(energies.in_deviations()).all()
@@ -280,8 +297,8 @@ def test_users_far_out_go_as_far_as_their_place_under_the_kernel_does():
     assert factors.min() < 0.5
     flow, twin = ClassFlow(codes, drawn), ClassFlow(codes, drawn)
     inside = (z * factors).astype(np.float32)
-    twin._round(inside, np.zeros((2, 2)))
-    there = twin._round(inside, twin._speeds)
+    twin._round(inside, np.zeros((2, 2)), map)
+    there = twin._round(inside, twin._speeds, map)
     small = np.linalg.norm(there / factors, axis=1) < 0.25 * np.sqrt(x.shape[1])  # no longer than a step may be
     assert small[:30].any()
     np.testing.assert_allclose(flow.steps(x)[small], (there / factors * x.std(axis=0))[small], rtol=1e-3, atol=1e-6)
@@ -292,8 +309,8 @@ def test_users_of_one_length_are_looked_at_where_they_are(monkeypatch):
     x[:30] *= 4  # in standardised coordinates, where the kernel looks, lengths differ whatever they are in the table
     z = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
     flow, twin = (ClassFlow(codes, drawn, lengths_differ=False) for _ in range(2))
-    twin._round(z, np.zeros((2, 2)))
-    there = twin._round(z, twin._speeds)
+    twin._round(z, np.zeros((2, 2)), map)
+    there = twin._round(z, twin._speeds, map)
     small = np.linalg.norm(there, axis=1) < 0.25 * np.sqrt(x.shape[1])
     np.testing.assert_allclose(flow.steps(x)[small], (there * x.std(axis=0))[small], rtol=1e-3, atol=1e-6)
 

@@ -95,8 +95,7 @@ def audit(
             vectors, so whoever knows them has clean examples. The moment equations keep their own: they are solved
             over those who asked.
         judged: "requests" measures, for each attribute, only on users who asked for it, and adds the attribute
-            "asked" on the vectors: who asked, from the new table alone. Attackers who know only the others cannot learn
-            that.
+            "asked" on the vectors: who asked, from the new table alone.
         min_users: classes with fewer known users, to train or to test on, are left out; at least 10, or 2 where the
             protocol quotes plain accuracy.
         seed: of splits, attackers, shuffles and intervals.
@@ -132,7 +131,7 @@ def audit(
         _mask(train_on, "train_on", len(table))[order],
         _mask(test_on, "test_on", len(table))[order],
         min_users,
-        ask_who_asked=original is not None or (judged == "requests" and knows == "everybody"),
+        ask_who_asked=original is not None or judged == "requests",
         know_others_only=knows == "others",
         judge_requests_only=judged == "requests",
     )

@@ -1,10 +1,7 @@
 """How both passes walk a table: in blocks of rows, the rows of a block by cell, in tiles that fit a core's cache."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrcloak.errors import InvalidInput
-from attrcloak.moments.blas_threads import blas_libraries
+from attrcloak.moments.blas_threads import Map, side_by_side
 
 NUMBERS_PER_TILE = 1 << 19
 NUMBERS_PER_BLOCK = 1 << 24
 ROWS_PER_CELL = 256  # a block has room for so many rows of each cell, or many small cells were many tiny products
-
-Map = Callable[[Callable[["Tile"], Any], Iterable["Tile"]], Iterator[Any]]
 
 
 class Tile(NamedTuple):
@@ -88,10 +83,9 @@ def _tiles(cells: NDArray[np.integer], cell_count: int, dim: int) -> list[Tile]:
 
 @contextmanager
 def map_over_tiles(rows: int, dim: int) -> Iterator[Map]:
-    """A ``map`` that deals tiles to as many threads as BLAS has, while BLAS keeps to one thread in each.
+    """A ``map`` that deals tiles to threads, as ``side_by_side``; a table that fits into a tile stays in this one.
 
-    BLAS left to itself splits products as narrow as these badly: on two busy cores its threads, waiting for one
-    another, took ten times as long as one. With more than one tile the number of threads changes no bit of a result.
+    With more than one tile the number of threads changes no bit of a result.
 
     Args:
         rows: number of rows of the table; one that fits into a tile stays in this thread.
@@ -100,24 +94,5 @@ def map_over_tiles(rows: int, dim: int) -> Iterator[Map]:
     if rows <= rows_per_tile(dim):
         yield map
         return
-    blas = blas_libraries()
-    # The fewest, for within a limit a library that was loaded since has all cores.
-    threads = min((library.num_threads for library in blas.lib_controllers), default=1)
-    if threads == 1:
-        yield map
-        return
-    with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
-        yield partial(_in_order, pool, 2 * threads)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, most: int, function: Callable[[Tile], Any], tiles: Iterable[Tile]
-) -> Iterator[Any]:
-    """The results in the order of the tiles, of which no more than ``most`` are done before their result is taken."""
-    waiting = deque[Future[Any]]()
-    for tile in tiles:
-        waiting.append(pool.submit(function, tile))
-        if len(waiting) == most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    with side_by_side() as over:
+        yield over

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from attrcloak.errors import InvalidSettings
+from attrcloak.moments.blas_threads import Map, side_by_side, threads_of_blas
 from attrcloak.moments.cell_moments import Matrix, cell_moments
 from attrcloak.progress import Progress
 from attrcloak.unlearning.calibrated import Calibrated, MetricOf, in_one_scale
@@ -91,7 +92,8 @@ class CalibratedFlow(Calibrated):
         products = min(dimensions, MOST_DIRECTIONS) * (min(dimensions, MOST_DIRECTIONS) + 1) // 2
         looks = 1 + (_PRODUCTS_FIRST + self.rounds - 1) // _LOOK_AGAIN
         of_products = looks * users * products**2 + _PRODUCTS_TO_DECOMPOSE * min(users, products) ** 3
-        lists, kernels = 4 * users * dimensions**2, _KERNELS_AT_ONCE * 4 * ROWS_AT_ONCE * users
+        lists = 4 * users * dimensions**2
+        kernels = threads_of_blas() * _KERNELS_AT_ONCE * 4 * ROWS_AT_ONCE * users
         return of_neighbours + of_products, lists + kernels + _MATRICES_AT_ONCE * 8 * products**2
 
     def move(self, rows: Rows, progress: Progress | None = None) -> Moved:
@@ -102,6 +104,11 @@ class CalibratedFlow(Calibrated):
         return self._flowed(rows, partial(ListMetric.of_users, rows.vectors, length=self.lists, rng=rng), progress)
 
     def _flowed(self, rows: Rows, metric_of: MetricOf, progress: Progress | None) -> Moved:
+        # Products here are narrow, and on a busy machine BLAS's threads would wait for each other.
+        with side_by_side() as over:
+            return self._flowed_over(over, rows, metric_of, progress)
+
+    def _flowed_over(self, over: Map, rows: Rows, metric_of: MetricOf, progress: Progress | None) -> Moved:
         cells = rows.cells
         asked = np.flatnonzero(cells.moves)
         old, codes = rows.vectors[asked], cells.codes[asked]
@@ -137,7 +144,7 @@ class CalibratedFlow(Calibrated):
             steps = products.steps(now)
             if done >= _PRODUCTS_FIRST:
                 # All is seen, the exchanged directions too, as attackers see it; only the others move.
-                steps += neighbours.steps(now @ wide.T + beside) @ wide
+                steps += neighbours.steps(now @ wide.T + beside, over) @ wide
             # Class means are kept where they are to be, or a class would make up by them for what it shows elsewhere.
             now = matched(at_length(now + bent(steps), length))
             told(done + 1)

@@ -33,21 +33,31 @@ class ClassEnergies:
         self._within, self._across = (np.zeros((members.shape[1], kernels)) for _ in range(2))
         self._sum, self._squares, self._row_squares = (np.zeros((attributes, kernels)) for _ in range(3))
 
-    def add(self, rows: slice, kernels: Sequence[Floats]) -> None:
-        """Some users' rows of every kernel.
+    def of_rows(self, rows: slice, kernels: Sequence[Floats]) -> list[tuple[Matrix, ...]]:
+        """What some users' rows of every kernel add to the sums, for ``add``.
 
         Args:
             rows: which users.
             kernels: (r, n) each, 0 for the pair of a user with itself.
         """
         mine, known = self._members[rows], self._known[rows]
-        for number, kernel in enumerate(kernels):
+        found: list[tuple[Matrix, ...]] = []
+        for kernel in kernels:
             with_known = (kernel @ self._known).astype(np.float64)
-            self._within[:, number] += (mine * (kernel @ self._members)).sum(axis=0, dtype=np.float64)
-            self._across[:, number] += (mine * with_known[:, self._attribute]).sum(axis=0)
-            self._sum[:, number] += (known * with_known).sum(axis=0)
-            self._squares[:, number] += (known * (kernel**2 @ self._known)).sum(axis=0, dtype=np.float64)
-            self._row_squares[:, number] += (known * with_known**2).sum(axis=0)
+            within = (mine * (kernel @ self._members)).sum(axis=0, dtype=np.float64)
+            across = (mine * with_known[:, self._attribute]).sum(axis=0)
+            squares = (known * (kernel**2 @ self._known)).sum(axis=0, dtype=np.float64)
+            found.append(
+                (within, across, (known * with_known).sum(axis=0), squares, (known * with_known**2).sum(axis=0))
+            )
+        return found
+
+    def add(self, found: Sequence[tuple[Matrix, ...]]) -> None:
+        """Add what ``of_rows`` found; the order decides how sums are rounded."""
+        sums = (self._within, self._across, self._sum, self._squares, self._row_squares)
+        for number, parts in enumerate(found):
+            for total, part in zip(sums, parts, strict=True):
+                total[:, number] += part
 
     def unbiased(self) -> Matrix:
         """(C, kernels) energies; 0 where there are no two users to compare."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from attrcloak.moments.blas_threads import Map
 from attrcloak.moments.cell_moments import Matrix
 from attrcloak.unlearning.class_energies import ClassEnergies, Floats
 from attrcloak.unlearning.whitening import inward_factors
@@ -86,11 +87,12 @@ class ClassFlow:
         # (C, n) what everybody pulls at a user of the class with, at the root of the class's share.
         self._pull = apart / np.maximum(users, 1) * np.sqrt(len(self.codes) * users)
 
-    def steps(self, vectors: Matrix) -> Matrix:
+    def steps(self, vectors: Matrix, over: Map = map) -> Matrix:
         """(n, d) steps of one round.
 
         Args:
             vectors: (n, d) where everybody is; columns that do not vary are left alone.
+            over: maps over blocks of users, such as that of ``side_by_side``; it changes no bit.
         """
         steps = np.zeros_like(vectors)
         if len(vectors) < 2 or not self._members.any():
@@ -101,9 +103,9 @@ class ClassFlow:
             factors = inward_factors(z).astype(np.float32) if self.lengths_differ else np.ones((1, 1), np.float32)
             z *= factors
             if self._speeds is None:
-                self._round(z, np.zeros((self._members.shape[1], len(_RATES))))
+                self._round(z, np.zeros((self._members.shape[1], len(_RATES))), over)
             assert self._speeds is not None  # a round sets them
-            steps[:, scale.varies] = scale.back(self._no_farther(self._round(z, self._speeds)) / factors)
+            steps[:, scale.varies] = scale.back(self._no_farther(self._round(z, self._speeds, over)) / factors)
         return steps
 
     def _no_farther(self, steps: Floats) -> Floats:
@@ -115,21 +117,23 @@ class ClassFlow:
                 self._length /= 2
         return steps * np.float32(self._length)
 
-    def _round(self, z: Floats, speeds: Matrix) -> Floats:
+    def _round(self, z: Floats, speeds: Matrix, over: Map) -> Floats:
         """(n, q) steps of standardised users at these (C, 2) speeds, and the speeds of the next round."""
         n, q = z.shape
         half = (z**2).sum(axis=1) / np.float32(2 * q * _WIDTH)
         seen, drift = ClassEnergies(self._members, self._attribute, len(_RATES)), np.zeros_like(z)
-        for start in range(0, n, ROWS_AT_ONCE):
+
+        def of_block(start: int) -> list[tuple[Matrix, ...]]:
+            """The block's part of all sums; its users' drift goes to its place."""
             rows = slice(start, min(start + ROWS_AT_ONCE, n))
             product = z[rows] @ z.T / np.float32(q * _WIDTH)
             low, slope_of_low = _low_orders(product, half[rows], half)
             kernel = np.exp(np.minimum(product - half[rows, None] - half, 0))
             for each in (kernel, low, slope_of_low):
                 np.fill_diagonal(each[:, start:], 0)  # the pair of a user with itself does not count
-            seen.add(rows, (low, kernel - low))
+            sums = seen.of_rows(rows, (low, kernel - low))
             if not speeds.any():
-                continue
+                return sums
             density = np.maximum(kernel.sum(axis=1, keepdims=True), np.float32(1e-30))
             in_low, in_high = (
                 (self._members[rows] * (rate * speed).astype(np.float32)) @ self._pull
@@ -138,6 +142,10 @@ class ClassFlow:
             toward = in_low * slope_of_low + in_high * (kernel - slope_of_low)
             away = (in_low * low + in_high * (kernel - low)).sum(axis=1, keepdims=True)
             drift[rows] = (away * z[rows] - toward @ z) / density
+            return sums
+
+        for sums in over(of_block, range(0, n, ROWS_AT_ONCE)):
+            seen.add(sums)
         self._speeds = np.clip(seen.in_deviations() / _FULL_SPEED, -_BACK, 1.0)
         return drift
 
