@@ -243,6 +243,30 @@ def test_requests_that_cannot_be_met_are_counted_and_warned_of_whatever_the_tabl
         assert f"warning: {text}" in again.err
 
 
+def test_earlier_users_whom_the_table_does_not_have_are_said(world, run):
+    words = ("unlearn", "users.npz", *PEOPLE, "--requests", asks("second.csv", range(60, 120)), "--no-audit")
+    words = (*words, "--set", "learned_from=everybody", "--earlier", "w.csv", "-o", "two.npz")
+    Path("w.csv").write_text("user_id\n9999\n")
+    done = run(*words)
+    assert done.code == 1
+    assert "w.csv: none of its 1 users is in the table (9999); is it the right list?" in done.err
+    assert not Path("two.npz").exists()
+    Path("w.csv").write_text("user_id\n9999\n3\n")
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert "warning: w.csv: 1 of its 2 users are not in the table (9999)" in done.err
+
+
+@pytest.mark.parametrize("place", ["users.npz", "files"])
+def test_a_misspelt_attribute_of_a_request_has_the_nearest_named(place, world, run):
+    Path("files").mkdir()
+    np.save("files/a.npy", vectors("users.npz"))
+    Path("r.csv").write_text("user_id,attribute\n1,groop\n2,\n")
+    done = run("unlearn", place, *PEOPLE, "--requests", "r.csv", "--no-audit", "-o", "new.npz")
+    assert done.code == 1
+    assert "r.csv: requests for (empty), groop, but the attributes are group, colour; did you mean 'group'?" in done.err
+
+
 def test_users_whom_earlier_runs_moved_are_not_missed(world, run):
     asks("first.csv", range(60))
     words = ("unlearn", "users.npz", *PEOPLE, "--requests", asks("second.csv", range(60, 120)), "--no-audit")

@@ -149,7 +149,7 @@ def test_ids_alone_are_no_people(world):
 
 def test_bad_requests_are_refused_with_names_and_counts(world):
     for content, word in (
-        ("user,attribute\n4,gender\n", "no column user_id"),
+        ("user,attribute\n4,gender\n", "no column user_id; .*, and there are: user, attribute"),
         ("user_id,attribute\n4,height\n", "requests for height"),
         (
             "user_id,attribute\n4,gender\n777,gender\n778,gender\n",

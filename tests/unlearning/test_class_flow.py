@@ -315,7 +315,9 @@ def test_users_of_one_length_are_looked_at_where_they_are(monkeypatch):
     np.testing.assert_allclose(flow.steps(x)[small], (there * x.std(axis=0))[small], rtol=1e-3, atol=1e-6)
 
     asked = []
-    monkeypatch.setattr(ClassFlow, "steps", lambda flow, at: (asked.append(flow.lengths_differ), np.zeros_like(at))[1])
+    monkeypatch.setattr(
+        ClassFlow, "steps", lambda flow, at, _: (asked.append(flow.lengths_differ), np.zeros_like(at))[1]
+    )
     ids = np.arange(len(x))
     people = UserAttributes.from_values(ids, gender=["FM"[c] for c in codes[:, 0]])
     for scoring in ("dot", "unknown"):
