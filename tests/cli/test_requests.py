@@ -56,6 +56,9 @@ def test_a_life_of_requests(served, world, run):
     asks("withdrew.csv", (5, 17))
     done = run("undo", "two.npz", "--eraser", "first.undo", "--users", "withdrew.csv", "-o", "three.npz")
     assert done.code == 0, done.err
+    assert "2 of 240 users have another vector now" in done.err
+    again = run("undo", "three.npz", "--eraser", "first.undo", "--users", "withdrew.csv", "-o", "same.npz")
+    assert "0 of 240 users have another vector now; is it the table that these maps or rows are for?" in again.err
     three = vectors("three.npz")
     np.testing.assert_allclose(three[[5, 17]], at_length(old[[5, 17]], served), rtol=1e-5, atol=1e-7)
     if served == "keep":
@@ -255,6 +258,17 @@ def test_earlier_users_whom_the_table_does_not_have_are_said(world, run):
     done = run(*words)
     assert done.code == 0, done.err
     assert "warning: w.csv: 1 of its 2 users are not in the table (9999)" in done.err
+
+
+@pytest.mark.parametrize("place", ["users.npz", "files"])
+def test_people_in_another_encoding_are_said_to_be(place, world, run):
+    Path("files").mkdir()
+    np.save("files/a.npy", vectors("users.npz"))
+    Path("latin.csv").write_bytes("user_id,town\n0,Zürich\n1,Bern\n".encode("latin-1"))
+    done = run("unlearn", place, "--attributes", "latin.csv", "--no-audit", "-o", "new.npz")
+    assert done.code == 1
+    assert "latin.csv: cannot be read (" in done.err
+    assert "; save it as UTF-8" in done.err
 
 
 @pytest.mark.parametrize("place", ["users.npz", "files"])

@@ -277,22 +277,27 @@ def warn_of_other_vectors(path: Path, vector_column: str | None) -> None:
         note(f"warning: column {name!r} of {path} {OTHER_VECTORS_STAY}")
 
 
-def show_audit(report: "AuditReport") -> None:
-    """Print a report of attackers, its notes on standard error."""
+def show_attacks(report: "AuditReport") -> None:
+    """Print what every attacker found, and on standard error by how many seeds."""
     from attrcloak.reporting.terminal import audit_table, show
 
     show(audit_table(report.results))
+    seeds = report.protocol["seeds"]
+    note(f"attacked by {seeds} seed{'s' if seeds > 1 else ''} of folds and attackers")
+
+
+def show_audit(report: "AuditReport") -> None:
+    """Print a report of attackers, its notes on standard error."""
+    show_attacks(report)
     for text in report.notes:
         note(f"note: {text}")
 
 
 def show_audit_by_others(report: "AuditReport | None") -> None:
     """Print what attackers find who know only users who did not ask, where there was such an audit."""
-    from attrcloak.reporting.terminal import audit_table, show
-
     if report is not None:
         note("the same by attackers who know only users who did not ask:")
-        show(audit_table(report.results))
+        show_attacks(report)
 
 
 def note(text: str) -> None:

@@ -10,6 +10,7 @@ from attrcloak.cli.options import Engine, IdColumn, Output, Requests, Streamable
 from attrcloak.errors import NotSupported
 
 if TYPE_CHECKING:
+    from attrcloak.data import EmbeddingTable
     from attrcloak.moments.eraser import Eraser
 
 
@@ -72,6 +73,7 @@ def apply(
             columns = ",".join(maps.key.attributes)
             moved = apply_eraser(maps, table, files.load_people(people_file, id_column, columns, _path(requests)))
         write_vectors(moved, new_file, like=table_file, id_column=id_column, vector_column=vector_column)
+        files.note(_how_many_moved(table, moved))
     files.note(f"{output}: written; audit it before it is used")
 
 
@@ -132,7 +134,14 @@ def undo(
             people = files.load_people(people_file, id_column, ",".join(maps.key.attributes), _path(requests))
             restored = run_undo(maps, table, people, users=only)
         write_vectors(restored, new_file, like=table_file, id_column=id_column, vector_column=vector_column)
+        files.note(_how_many_moved(table, restored))
     files.note(f"{output}: written")
+
+
+def _how_many_moved(before: "EmbeddingTable", after: "EmbeddingTable") -> str:
+    moved = int((before.vectors != after.vectors).any(axis=1).sum())
+    doubt = "" if moved else "; is it the table that these maps or rows are for?"
+    return f"{moved} of {len(after)} users have another vector now{doubt}"
 
 
 def _stream(

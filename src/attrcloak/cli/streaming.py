@@ -147,7 +147,7 @@ def unlearn_streaming(
     """Run, say what came out, and exit with 3 when attackers still read attributes."""
     from attrcloak.json_text import dump
     from attrcloak.parts import Location, refuse_nesting
-    from attrcloak.reporting.terminal import audit_table, progress_bar, show
+    from attrcloak.reporting.terminal import progress_bar
     from attrcloak.streaming import unlearn_files
 
     if eraser is not None:
@@ -174,7 +174,7 @@ def unlearn_streaming(
     else:
         _say(str(sources.output), released, f" ({released.manifest['stopped']})")
         if released.audit is not None:
-            show(audit_table(released.audit.results))  # what else there is to say, the verdict says
+            files.show_attacks(released.audit)  # what else there is to say, the verdict says
         if released.check is not None:
             files.show_audit_by_others(released.check.audit_by_others)
     if not files.say_verdict(released.verdict):

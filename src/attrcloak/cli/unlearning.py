@@ -242,8 +242,6 @@ def _saved_secrets(
 
 
 def _show(released: "Release", output: Path) -> None:
-    from attrcloak.reporting.terminal import audit_table, show
-
     result = released.result
     files.note(
         f"{output}: {int(result.moved.sum())} of {len(result.table)} users moved by {result.method} in "
@@ -253,7 +251,7 @@ def _show(released: "Release", output: Path) -> None:
     for text in released.warnings:
         files.note(f"warning: {text}")
     if released.audit is not None:
-        show(audit_table(released.audit.results))
+        files.show_attacks(released.audit)
     files.show_audit_by_others(released.audit_by_others)
 
 

@@ -35,7 +35,7 @@ def read_table(path: Path, delimiter: str | None = None) -> Any:
         if suffix in (".csv", ".tsv", ".tab", ".txt") or delimiter:
             return _read_text(path, delimiter or ("," if suffix == ".csv" else "\t"))
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
-        raise UnreadableFile(f"{path}: cannot be read ({_first_line(error)}); is the file complete?") from error
+        raise UnreadableFile(cannot_be_read(path, error)) from error
     raise UnreadableFile(f"{path}: {suffix or 'no extension'} is not supported; use .csv, .tsv or .parquet")
 
 
@@ -172,6 +172,18 @@ def unique_ids(column: Any, name: str) -> Ids:
 def some(values: NDArray[Any]) -> str:
     """The first three values, for messages."""
     return ", ".join(str(value) for value in values[:3].tolist()) + (", ..." if len(values) > 3 else "")
+
+
+def cannot_be_read(shown: str | Path, error: Exception) -> str:
+    """The message for a file that a library cannot read, with what may mend it."""
+    reason = _first_line(error)
+    if isinstance(error, PermissionError):
+        mend = "have its owner let you read it"
+    elif "utf-8" in reason.lower() or "utf8" in reason.lower():
+        mend = "save it as UTF-8"
+    else:
+        mend = "is the file complete?"
+    return f"{shown}: cannot be read ({reason}); {mend}"
 
 
 def _first_line(error: Exception) -> str:

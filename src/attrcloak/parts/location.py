@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from attrcloak.data.named_columns import cannot_be_read
 from attrcloak.errors import InvalidInput, UnreadableFile, not_there
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -162,9 +163,7 @@ class Location:
         try:
             yield
         except (pa.ArrowInvalid, OSError) as error:
-            raise UnreadableFile(
-                f"{self.shown}: cannot be read ({_first_line(error)}); is the file complete?"
-            ) from error
+            raise UnreadableFile(cannot_be_read(self.shown, error)) from error
 
     def digest(self) -> str:
         """SHA-256 of the content."""
