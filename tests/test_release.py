@@ -498,6 +498,28 @@ def test_the_next_step_after_a_flow_is_what_moves_what_it_does_not(method) -> No
     assert not any("--set" in step or "--method calibrated-flow" in step for step in steps)
 
 
+def test_a_shape_in_single_columns_is_left_by_the_flow_and_mended_by_its_next_step() -> None:
+    """Two columns of one class with two peaks, at the same mean and variance: trees alone see that."""
+    rng = np.random.default_rng(1200)
+    x, first = rng.normal(size=(1200, 16)), rng.integers(0, 2, 1200) == 1
+    peaks = np.where(rng.random((first.sum(), 2)) < 0.5, 0.9, -0.9)
+    x[first, :2] = peaks + rng.normal(size=peaks.shape) * np.sqrt(1 - 0.9**2)
+    people = UserAttributes.from_values(Ids.range(1200), gender=np.where(first, "F", "M").tolist())
+    table = EmbeddingTable(people.ids, x.astype(np.float32), "made up")
+    protocol = replace(QUICK, equations_known=())
+    options = {"key": b"k" * 32, "attackers": ("logistic", "qda", "xgboost"), "protocol": protocol}
+    flow = unlearn(table, people, CalibratedFlow(), **options)
+    assert not flow.verdict.protected
+    assert any("xgboost read it where logistic and qda do not" in text for text in flow.verdict.warnings)
+    assert "--method calibrated," in flow.verdict.next_steps[-1]
+    by_trees = [
+        next(r.balanced_accuracy for r in release.audit.results if r.attacker == "xgboost")
+        for release in (flow, unlearn(table, people, Calibrated(), **options))
+    ]
+    assert by_trees[0] > 0.6
+    assert by_trees[1] < 0.55
+
+
 @pytest.mark.slow
 def test_few_users_for_the_dimensions_do_not_end_below_chance() -> None:
     """300 users in 64 dimensions: what is only sampling noise must stay, or class means end up closer than chance."""
