@@ -176,7 +176,7 @@ def some(values: NDArray[Any]) -> str:
 
 def cannot_be_read(shown: str | Path, error: Exception) -> str:
     """The message for a file that a library cannot read, with what may mend it."""
-    reason = _first_line(error)
+    reason = first_line(error)
     if isinstance(error, PermissionError):
         mend = "have its owner let you read it"
     elif "utf-8" in reason.lower() or "utf8" in reason.lower():
@@ -186,5 +186,6 @@ def cannot_be_read(shown: str | Path, error: Exception) -> str:
     return f"{shown}: cannot be read ({reason}); {mend}"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what a library says of its error; its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -16,7 +16,7 @@ _SPARSEST = 8
 """Ids are looked up by position where there is one in so many numbers at least."""
 _MOST_COUNTED = 1_000_000
 _MOST_SCATTERED = 16 * ROWS_PER_CHUNK
-"""Numbers among which an id that comes again is found by its place, in a fifth of the time that sorting takes."""
+"""Numbers among which an id that comes again is found by its place and not by sorting: 64 MB."""
 
 
 @dataclass

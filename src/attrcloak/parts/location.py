@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from attrcloak.data.named_columns import cannot_be_read
+from attrcloak.data.named_columns import cannot_be_read, first_line
 from attrcloak.errors import InvalidInput, UnreadableFile, not_there
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -48,7 +48,7 @@ class Location:
         try:
             filesystem, path = fs.FileSystem.from_uri(str(text))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise UnreadableFile(f"{shown}: cannot be reached ({_first_line(error)})") from error
+            raise UnreadableFile(f"{shown}: cannot be reached ({first_line(error)})") from error
         return cls(filesystem, path.rstrip("/"), shown)
 
     @property
@@ -90,7 +90,7 @@ class Location:
         try:
             return self.filesystem.get_file_info(self.path)
         except OSError as error:
-            raise UnreadableFile(f"{self.shown}: cannot be reached ({_first_line(error)})") from error
+            raise UnreadableFile(f"{self.shown}: cannot be reached ({first_line(error)})") from error
 
     def require_bucket(self) -> None:
         """See that an object store has the bucket of this place, making it where the URI allows that.
@@ -107,7 +107,7 @@ class Location:
         except OSError as error:
             raise UnreadableFile(
                 f"{self.shown}: there is no bucket {bucket!r}; create it first, or add "
-                f"allow_bucket_creation=true to the URI ({_first_line(error)})"
+                f"allow_bucket_creation=true to the URI ({first_line(error)})"
             ) from error
 
     def stamp(self) -> tuple[int, int]:
@@ -150,7 +150,7 @@ class Location:
         try:
             return self.filesystem.open_input_file(self.path)
         except OSError as error:
-            raise UnreadableFile(f"{self.shown}: cannot be read ({_first_line(error)})") from error
+            raise UnreadableFile(f"{self.shown}: cannot be read ({first_line(error)})") from error
 
     @contextmanager
     def reading(self) -> "Iterator[None]":
@@ -295,7 +295,3 @@ def _holds(folder: Location, place: Location) -> bool:
     """Whether a place is a folder itself or lies inside of it, by whatever links and detours it is named."""
     outer, inner = (os.path.realpath(each.path) if each.is_local else each.path for each in (folder, place))
     return bool(folder.filesystem.equals(place.filesystem)) and f"{inner}/".startswith(f"{outer}/")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -117,11 +117,7 @@ def unlearn_files(
     remove_leftover(space.folder)
     refuse_what_is_in_the_way(target, opened, eraser_file)
     about = about_run(sources, opened, key, seed)
-    with (
-        closing(engine_of(engine, len(parts), workers)) as runner,
-        space.opened(about, opened.files),
-        ThreadPoolExecutor(1) as beside,
-    ):
+    with closing(engine_of(engine, len(parts), workers)) as runner, space.opened(about, opened.files):
         runner.prepare(WORKER)
         stages = Stages(parts, space, staging, runner, progress)
         groups, sampled = stages.join(inputs, sources.id_column, opened.columns)
@@ -148,7 +144,7 @@ def unlearn_files(
         asked = None if requests is None else requests.shown
         warnings = left_alone(parts, groups, census, place.shown, people.shown, asked, by_kept_maps=kept is not None)
         # What moments tell takes as long as a part and no look at the files. On one thread, as the pass has the others.
-        with one_thread(scipy_too=False):
+        with one_thread(scipy_too=False), ThreadPoolExecutor(1) as beside:
             # Users who go back alone are too few to tell anything of, and nothing of those who stay.
             telling = None if sources.users else beside.submit(leaks, measured.moments, moments, outcome.after, seed)
             written, vectors = stages.move(groups, sampled, outcome.change_of)
